@@ -1,0 +1,48 @@
+PYTHON ?= python3
+PRESET ?= cpu
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv table2 smoke test lab readme publish export clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(INSTALLED)  ## create .venv and install signspot with its tools into it (once)
+
+$(INSTALLED): settings.ini setup.py pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: there is no '$(PYTHON)' here; try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "make: signspot needs Python 3.10, 3.11 or 3.12, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "make: '$(PYTHON) -m venv .venv' failed, see above" >&2; exit 1; }
+	@echo "installing into .venv (once, a few minutes)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]' || \
+	  { echo "make: installing failed, see above; 'make' again to retry" >&2; exit 1; }
+	@touch $@
+
+table2: $(INSTALLED)  ## rerun the paper's Table 2 (PRESET=smoke, cpu or paper; cpu: minutes on two cores)
+	@$(BIN)/signspot rerun table2 --preset $(PRESET)
+
+smoke: $(INSTALLED)  ## Table 2 in seconds, to see that everything runs; its numbers mean nothing
+	@$(BIN)/signspot rerun table2 --preset smoke
+
+test: $(INSTALLED)  ## all tests
+	@$(BIN)/python -m pytest -q -rfEs
+
+lab: $(INSTALLED)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab nbs
+
+readme: $(INSTALLED)  ## README.md from nbs/index.ipynb
+	@$(BIN)/python tools/readme.py --run
+
+publish: $(INSTALLED)  ## what was rerun into nbs/paper and the README, to be committed
+	@$(BIN)/python tools/adopt.py
+	@$(BIN)/python tools/readme.py --run
+
+export: $(INSTALLED)  ## the library signspot/ from the notebooks
+	@$(BIN)/nbdev_export
+
+clean:  ## remove .venv and what building and testing leave behind (not runs/)
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,157 @@
+"The command: answers on standard output, one clear line and status 2 for what cannot be used, nothing half-written."
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from signspot.cli import main
+from signspot.phonology import lexicon
+from signspot.signing import draw_signers, record
+
+RUN = [sys.executable, '-c', 'import sys; from signspot.cli import main; sys.exit(main(sys.argv[1:]))']
+
+
+@pytest.fixture
+def folder(tmp_path):
+    "A sentence and one of its signs as .pose files, and several things that are neither."
+    takes = record([[1, 4, 6, 3], [6]], lexicon(8), draw_signers(6, np.random.default_rng(2)), np.array([0, 3]), np.array([False, True]), rng=11)
+    for c, name in enumerate(('sentence', 'query')): takes.pose(c).write(tmp_path/f'{name}.pose')
+    (tmp_path/'letter.mp4').write_text('Dear reader, this is not a video.')
+    (tmp_path/'letter.pose').write_text('Nor is this a pose.')
+    (tmp_path/'empty.pose').write_bytes(b'')
+    (tmp_path/'nothing').mkdir()
+    (tmp_path/'broken').mkdir()
+    (tmp_path/'broken'/'config.json').write_text('{"encoder": "3d"}')
+    (tmp_path/'broken'/'model.safetensors').write_bytes(b'\0' * 40)
+    write_strange(takes.pose(1), tmp_path)
+    return tmp_path
+
+
+def write_strange(pose, folder):
+    "A .pose file without frames, one in which nobody is seen, and one without the points that are needed."
+    from dataclasses import replace
+    from pose_format import Pose as PoseFile
+    from pose_format.numpy import NumPyPoseBody
+    from signspot.pose import pose_header
+    from signspot.skeleton import HANDS, keypoint_set
+    none = NumPyPoseBody(25, np.ma.zeros((0, 1, 50, 2), dtype='float32'), np.zeros((0, 1, 50), 'float32'))
+    with open(folder/'frameless.pose', 'wb') as file: PoseFile(pose_header(pose.layout, pose.size, 2), none).write(file)
+    replace(pose, keypoints=pose.keypoints * 0, confidence=pose.confidence * 0).write(folder/'nobody.pose')
+    pose.select(keypoint_set('hands', HANDS)).write(folder/'handsonly.pose')
+
+
+def listing(folder) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob('*'))
+
+
+def call(capsys, *words) -> tuple[int, str, str]:
+    "Status, standard output, standard error."
+    try: status = main([str(word) for word in words])
+    except SystemExit as leave: status = leave.code or 0
+    return status, *capsys.readouterr()
+
+
+FAULTS = {
+    'missing query': (['spot', '{}/nowhere.mp4', '{}/sentence.pose'], 'nowhere.mp4'),
+    'missing sentence': (['spot', '{}/query.pose', '{}/nowhere.pose'], 'nowhere.pose'),
+    'folder': (['spot', '{}/query.pose', '{}/nothing'], 'nothing'),
+    'text named mp4': (['spot', '{}/letter.mp4', '{}/sentence.pose'], 'letter.mp4'),
+    'text named pose': (['spot', '{}/letter.pose', '{}/sentence.pose'], 'letter.pose'),
+    'empty file': (['spot', '{}/query.pose', '{}/empty.pose'], 'empty.pose'),
+    'no frames': (['spot', '{}/frameless.pose', '{}/sentence.pose'], 'frameless.pose'),
+    'nobody': (['spot', '{}/query.pose', '{}/nobody.pose'], 'nobody.pose'),
+    'wrong points': (['spot', '{}/handsonly.pose', '{}/sentence.pose'], 'handsonly.pose'),
+    'no checkpoint': (['spot', '{}/query.pose', '{}/sentence.pose', '--model', '{}/nothing'], 'nothing'),
+    'broken checkpoint': (['spot', '{}/query.pose', '{}/sentence.pose', '--model', '{}/broken'], 'broken'),
+    'no such checkpoint': (['spot', '{}/query.pose', '{}/sentence.pose', '--model', '{}/nowhere'], 'nowhere'),
+    'picture suffix': (['spot', '{}/query.pose', '{}/sentence.pose', '--plot', '{}/spot.txt'], 'spot.txt'),
+    'picture place': (['spot', '{}/query.pose', '{}/sentence.pose', '--plot', '{}/letter.mp4/spot.png'], 'letter.mp4'),
+    'unknown flag': (['spot', '{}/query.pose', '{}/sentence.pose', '--bogus'], '--bogus'),
+    'one clip': (['spot', '{}/query.pose'], 'SENTENCE'),
+    'no command': ([], 'COMMAND'),
+    'mistyped command': (['spto', 'a', 'b'], "did you mean 'spot'"),
+    'workers': (['extract', '{}/letter.mp4', '-o', '{}/out', '--workers', '0'], '--workers'),
+    'fps': (['extract', '{}/letter.mp4', '-o', '{}/out', '--fps', 'nan'], '--fps'),
+    'no folder to write to': (['extract', '{}/letter.mp4'], '--out'),
+    'parameter without value': (['rerun', 'table2', '-p', 'seeds'], 'KEY=VALUE'),
+    'no such notebook': (['rerun', 'table99'], 'table99'),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_faults_are_said_in_one_line(fault, folder, capsys):
+    words, named = FAULTS[fault]
+    before = listing(folder)
+    status, out, err = call(capsys, *(word.format(folder) for word in words))
+    assert status == 2 and out == ''
+    assert err.startswith('signspot: ') and err.count('\n') == 1 and named in err and 'Traceback' not in err
+    assert listing(folder) == before
+
+
+def test_spot_prints_the_answer(folder, capsys):
+    status, out, err = call(capsys, 'spot', folder/'query.pose', folder/'sentence.pose')
+    answer, how = out.splitlines()
+    assert status == 0 and err == '' and answer.startswith('present  score 0.') and answer.endswith(' s')
+    assert 'DTW' in how and 'in query' in how
+
+
+def test_json_is_one_object_and_nothing_else(folder, capsys):
+    status, out, err = call(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--json', '--plot', folder/'spot.png')
+    assert status == 0 and json.loads(out)['present'] is True and out.count('\n') == 1 and err == ''
+    assert (folder/'spot.png').read_bytes().startswith(b'\x89PNG') and not list(folder.glob('.*'))
+
+
+def test_doubts_go_to_standard_error(folder, capsys):
+    from dataclasses import replace
+    from signspot.pose import Pose
+    pose = Pose.read(folder/'query.pose')
+    confidence = pose.confidence.copy()
+    confidence[:, 8:] = 0
+    replace(pose, confidence=confidence, keypoints=pose.keypoints * (confidence > 0)[..., None]).write(folder/'handless.pose')
+    status, out, err = call(capsys, 'spot', folder/'handless.pose', folder/'sentence.pose', '--json')
+    assert status == 0 and json.loads(out)['warnings'] and err.startswith('signspot: hands were seen in only 0%') and err.count('\n') == 1
+
+
+def test_interruption(folder, capsys, monkeypatch):
+    def interrupt(*args, **kwargs): raise KeyboardInterrupt
+    monkeypatch.setattr('signspot.spotting.spot', interrupt)
+    assert call(capsys, 'spot', folder/'query.pose', folder/'sentence.pose') == (130, '', 'signspot: interrupted\n')
+
+
+def test_extract_reports_failures(folder, capsys):
+    pytest.importorskip('mediapipe')
+    status, out, err = call(capsys, 'extract', folder/'letter.mp4', '-o', folder/'out')
+    assert status == 2 and '1 failed' in out and 'letter' in err and 'Traceback' not in err
+    assert not list((folder/'out').glob('*')) if (folder/'out').exists() else True
+
+
+def test_help_and_version(capsys):
+    for words in (['--help'], ['extract', '--help'], ['spot', '--help'], ['rerun', '--help']):
+        status, out, err = call(capsys, *words)
+        assert status == 0 and err == '' and ('example' in out or len(words) == 1)
+    from signspot import __version__
+    assert call(capsys, '--version') == (0, f'signspot {__version__}\n', '')
+
+
+def test_help_imports_nothing_heavy():
+    heavy = {'torch', 'mediapipe', 'matplotlib', 'scipy', 'av', 'sklearn', 'pose_format'}
+    code = ('import sys\nfrom signspot.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass\n'
+            f'print("heavy:", sorted({heavy} & set(sys.modules)))')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith('heavy: []\n')
+
+
+def test_closed_pipe_is_no_fault(folder):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*RUN, 'spot', str(folder/'query.pose'), str(folder/'sentence.pose'), '--json'], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 0 and done.stderr == ''
+
+
+def test_a_fresh_process_fails_cleanly_too(folder):
+    done = subprocess.run([*RUN, 'spot', str(folder/'letter.mp4'), str(folder/'sentence.pose')], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == '' and done.stderr.count('\n') == 1 and 'letter.mp4' in done.stderr

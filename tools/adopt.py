@@ -1,0 +1,27 @@
+"Outputs of rerun paper notebooks (figures/NAME.ipynb) into nbs/paper/NAME.ipynb, so that who reads the notebook sees the published numbers."
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def adopt(executed: Path) -> Path:
+    "Take over the outputs, cell by cell; the sources must be the same."
+    from nbdev.clean import nbdev_clean
+    target = ROOT / 'nbs' / 'paper' / executed.name
+    notebook, ran = nbformat.read(target, as_version=4), nbformat.read(executed, as_version=4)
+    cells = [c for c in ran.cells if 'injected-parameters' not in c.metadata.get('tags', [])]
+    if [c.source for c in cells] != [c.source for c in notebook.cells]:
+        raise SystemExit(f'adopt: {executed.name} was made from another version of the notebook: rerun it')
+    for cell, done in zip(notebook.cells, cells):
+        if cell.cell_type == 'code': cell.outputs, cell.execution_count = done.outputs, done.execution_count
+    nbformat.write(notebook, target)
+    nbdev_clean(str(target))
+    return target
+
+
+if __name__ == '__main__':
+    for path in sorted((ROOT / 'figures').glob('*.ipynb')) or sys.exit('adopt: no executed notebook in figures/'):
+        print(adopt(path).relative_to(ROOT))
