@@ -93,6 +93,8 @@ def test_sweep_spares_what_is_young(tmp_path):
 
 
 START = '''
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)   # whoever started the tests in the background had it ignored
 import sys
 sys.path.insert(0, sys.argv[2])
 from test_engine import chore, jobs_in, run

@@ -121,6 +121,13 @@ def test_rerun_outside_of_a_clone(tmp_path, monkeypatch, capsys):
     assert main(['rerun', 'table2']) == 2 and 'inside a clone' in capsys.readouterr().err
 
 
+def test_rerun_without_papermill(clone, monkeypatch, capsys):
+    monkeypatch.chdir(clone)
+    monkeypatch.setitem(sys.modules, 'papermill', None)
+    monkeypatch.setitem(sys.modules, 'papermill.exceptions', None)
+    assert main(['rerun', 'table2']) == 2 and 'pip install ".[paper]"' in capsys.readouterr().err
+
+
 SMALL = dict(model={'encoder': '1d', 'layers': 1}, train={'epochs': 1}, corpus={'sentences': 12, 'queries_per_sign': 2}, held_out={'sentences': 8, 'queries_per_sign': 2})
 
 
