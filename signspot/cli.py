@@ -6,7 +6,7 @@
 __all__ = ['COMMANDS', 'no_such_command', 'Parser', 'positive', 'add_extract', 'run_extract', 'add_spot', 'describe', 'run_spot',
            'add_rerun', 'key_value', 'run_rerun', 'build_parser', 'main']
 
-# %% ../nbs/60_cli.ipynb #c2fff79a
+# %% ../nbs/60_cli.ipynb #d0c82c03
 import argparse
 import difflib
 import os
@@ -17,16 +17,16 @@ from pathlib import Path
 from . import __version__
 from .pose import BadInput
 
-# %% ../nbs/60_cli.ipynb #f26e52d7
+# %% ../nbs/60_cli.ipynb #b20ca2d4
 COMMANDS = ('extract', 'spot', 'rerun')
 
-# %% ../nbs/60_cli.ipynb #3b270c8f
+# %% ../nbs/60_cli.ipynb #cc72a50e
 def no_such_command(typed: str) -> str:
     "What to say to a command that does not exist: the nearest that does, or all."
     near = difflib.get_close_matches(typed, COMMANDS, n=1, cutoff=.5)
     return f'there is no command {typed!r}: ' + (f'did you mean {near[0]!r}?' if near else f'there are {", ".join(COMMANDS)}')
 
-# %% ../nbs/60_cli.ipynb #85b5c6af
+# %% ../nbs/60_cli.ipynb #6ca8d428
 class Parser(argparse.ArgumentParser):
     "An argument parser that complains in one line."
     def error(self, message: str):
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         mistyped = re.match(r"argument COMMAND: invalid choice: '(.*?)' \(", message)
         raise BadInput(f'{no_such_command(mistyped[1]) if mistyped else message} (try {self.prog} --help)')
 
-# %% ../nbs/60_cli.ipynb #e0244e27
+# %% ../nbs/60_cli.ipynb #80eac03d
 def positive(kind: type):  # -> a converter for argparse
     "A converter that refuses what is not a number of this kind above zero."
     def convert(text: str):
@@ -44,7 +44,7 @@ def positive(kind: type):  # -> a converter for argparse
         return value
     return convert
 
-# %% ../nbs/60_cli.ipynb #21a5bce4
+# %% ../nbs/60_cli.ipynb #a02e86a1
 def add_extract(commands):
     "`signspot extract VIDEO... -o DIR`"
     parser = commands.add_parser('extract', help='videos to .pose files', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,7 +57,7 @@ def add_extract(commands):
     parser.add_argument('--fps', type=positive(float), metavar='F', help="frames a second to look at (default: the video's own)")
     parser.set_defaults(run=run_extract)
 
-# %% ../nbs/60_cli.ipynb #73bd14d5
+# %% ../nbs/60_cli.ipynb #74276fe3
 def run_extract(args: argparse.Namespace) -> int:  # 0, or 2 if any video failed
     "Extract, and report."
     from signspot.extract import extract_many
@@ -66,7 +66,7 @@ def run_extract(args: argparse.Namespace) -> int:  # 0, or 2 if any video failed
     for path, why in report.failed.items(): print(f'signspot: {path.stem}: {why}', file=sys.stderr)
     return 2 if report.failed else 0
 
-# %% ../nbs/60_cli.ipynb #f6039cd2
+# %% ../nbs/60_cli.ipynb #e1a37936
 def add_spot(commands):
     "`signspot spot QUERY SENTENCE`"
     parser = commands.add_parser('spot', help='is this sign in that sentence, and where?', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -82,13 +82,13 @@ def add_spot(commands):
     parser.add_argument('--model', metavar='CHECKPOINT', help='folder of a trained model, to be asked instead of DTW')
     parser.set_defaults(run=run_spot)
 
-# %% ../nbs/60_cli.ipynb #c45217ea
+# %% ../nbs/60_cli.ipynb #33b91b87
 def describe(spots) -> str:
     "Two lines: the answer, and how it was found."
     counted = ', '.join(f'{int(clip.prepared.present.any(1).sum())} of {len(clip.prepared)} frames looked at in {clip.name}' for clip in (spots.query, spots.sentence))
     return f'{spots}\n{spots.method}; hands seen in {counted}'
 
-# %% ../nbs/60_cli.ipynb #7b02c924
+# %% ../nbs/60_cli.ipynb #512c3555
 def run_spot(args: argparse.Namespace) -> int:
     "Ask, print, and draw if wished."
     from signspot.spotting import check_picture, spot
@@ -99,27 +99,27 @@ def run_spot(args: argparse.Namespace) -> int:
     for doubt in spots.warnings: print(f'signspot: {doubt}', file=sys.stderr)
     return 0
 
-# %% ../nbs/60_cli.ipynb #6021a983
+# %% ../nbs/60_cli.ipynb #5b1f754d
 def add_rerun(commands):
     "`signspot rerun NAME`"
     parser = commands.add_parser('rerun', help='run a notebook of the paper again', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Execute one of the notebooks in nbs/paper with papermill, inside a clone of the repository.\n'
                     'Results go to figures/; what was computed before is not computed again.',
-        epilog='examples:\n  signspot rerun table2\n  signspot rerun table2 --preset smoke -p seeds="[0, 1]"')
+        epilog='examples:\n  signspot rerun table2\n  signspot rerun table2 --preset smoke -p seeds=5')
     parser.add_argument('name', metavar='NAME', help='a notebook, e.g. table2')
     parser.add_argument('--preset', metavar='PRESET', help='how much to compute, e.g. smoke, cpu or paper; short for -p preset=PRESET')
     parser.add_argument('-p', dest='parameters', action='append', default=[], metavar='KEY=VALUE', help="set a parameter of the notebook; may be repeated")
     parser.add_argument('-o', '--out', metavar='FILE', help='the executed notebook (default: figures/NAME.ipynb)')
     parser.set_defaults(run=run_rerun)
 
-# %% ../nbs/60_cli.ipynb #5efc494e
+# %% ../nbs/60_cli.ipynb #b8441259
 def key_value(text: str) -> tuple[str, str]:
     "`'seeds=3'` as `('seeds', '3')`. Raises `BadInput` without an equals sign."
     key, equals, value = text.partition('=')
     if not (key.isidentifier() and equals): raise BadInput(f'-p wants KEY=VALUE, not {text!r}')
     return key, value
 
-# %% ../nbs/60_cli.ipynb #436807cb
+# %% ../nbs/60_cli.ipynb #8f83e2ac
 def run_rerun(args: argparse.Namespace) -> int:
     "Run it and say where the result is."
     from signspot.rerun import rerun
@@ -128,7 +128,7 @@ def run_rerun(args: argparse.Namespace) -> int:
     print(rerun(args.name, parameters, args.out))
     return 0
 
-# %% ../nbs/60_cli.ipynb #e96b8696
+# %% ../nbs/60_cli.ipynb #e6496629
 def build_parser() -> Parser:
     "The command line's grammar."
     parser = Parser(prog='signspot', description='Find a sign in signing.', allow_abbrev=False,
@@ -138,7 +138,7 @@ def build_parser() -> Parser:
     for add in (add_extract, add_spot, add_rerun): add(commands)
     return parser
 
-# %% ../nbs/60_cli.ipynb #19ad7adb
+# %% ../nbs/60_cli.ipynb #c33b4d56
 def main(argv: list[str] | None = None) -> int:  # the exit status
     "The `signspot` command."
     try:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPLITS', 'Corpus', 'subset', 'split_unit', 'split', 'blind', 'describe', 'save_corpus', 'load_corpus']
 
-# %% ../nbs/10_corpus.ipynb #819e1d11
+# %% ../nbs/10_corpus.ipynb #35fed420
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from .pose import BadInput, atomic
 
-# %% ../nbs/10_corpus.ipynb #69055ee8
+# %% ../nbs/10_corpus.ipynb #52f044f9
 @dataclass(frozen=True)
 class Corpus:
     "Clips laid end to end, and labelled pairs of them."
@@ -50,7 +50,7 @@ class Corpus:
     def __repr__(self):
         return f'Corpus({self.name}: {len(self)} pairs, {(self.kind == "query").sum()} queries, {(self.kind == "sentence").sum()} sentences)'
 
-# %% ../nbs/10_corpus.ipynb #cf6b5e6f
+# %% ../nbs/10_corpus.ipynb #04ec50b0
 def subset(corpus: Corpus,
            chosen: np.ndarray,         # which pairs: positions, or a mask (P,)
            name: str | None = None) -> Corpus:
@@ -62,10 +62,10 @@ def subset(corpus: Corpus,
     return replace(corpus, name=name or corpus.name, frames=frames, pairs=renumbered.reshape(-1, 2),
                    label=corpus.label[chosen], span=corpus.span[chosen], **kept)
 
-# %% ../nbs/10_corpus.ipynb #2de4c378
+# %% ../nbs/10_corpus.ipynb #f1ad8215
 SPLITS = ('pair', 'sentence', 'query', 'signer')
 
-# %% ../nbs/10_corpus.ipynb #b22cfd6e
+# %% ../nbs/10_corpus.ipynb #0711c141
 def split_unit(corpus: Corpus, by: str) -> np.ndarray:  # (P,) whatever must not stand on both sides
     "What each pair shares with others: itself, its sentence clip, its query's gloss, or its sentence's signer."
     query, sentence = corpus.pairs.T
@@ -73,7 +73,7 @@ def split_unit(corpus: Corpus, by: str) -> np.ndarray:  # (P,) whatever must not
     if by not in units: raise BadInput(f'cannot split by {by!r}: choose one of {", ".join(SPLITS)}')
     return units[by]
 
-# %% ../nbs/10_corpus.ipynb #b77c93b0
+# %% ../nbs/10_corpus.ipynb #17f43ceb
 def split(corpus: Corpus,
           by: str = 'pair',        # 'pair' (the paper's, leaky), 'sentence', 'query' or 'signer'
           fraction: float = .2,    # share of the units for the second part
@@ -84,7 +84,7 @@ def split(corpus: Corpus,
     held = np.isin(unit, names[:max(1, round(fraction * len(names)))])
     return subset(corpus, ~held, f'{corpus.name}, train'), subset(corpus, held, f'{corpus.name}, held out by {by}')
 
-# %% ../nbs/10_corpus.ipynb #5829ec6b
+# %% ../nbs/10_corpus.ipynb #f1d1ecf3
 def blind(corpus: Corpus,
           part: str,         # 'query' (its gloss) or 'sentence' (the clip)
           ) -> float:        # accuracy of always giving the majority label of that query or sentence
@@ -93,7 +93,7 @@ def blind(corpus: Corpus,
     present, pairs = np.bincount(unit, corpus.label), np.bincount(unit)
     return float(np.maximum(present, pairs - present).sum() / len(corpus))
 
-# %% ../nbs/10_corpus.ipynb #dfed2ea0
+# %% ../nbs/10_corpus.ipynb #206ce94f
 def describe(corpus: Corpus) -> str:  # markdown
     "The corpus in a table."
     query, sentence = corpus.kind == 'query', corpus.kind == 'sentence'
@@ -106,7 +106,7 @@ def describe(corpus: Corpus) -> str:  # markdown
 
 Corpus._repr_markdown_ = describe
 
-# %% ../nbs/10_corpus.ipynb #2a2338b8
+# %% ../nbs/10_corpus.ipynb #d4d629f4
 def save_corpus(corpus: Corpus, path: str | Path) -> Path:
     "Write an `.npz`, beside and renamed."
     path = Path(path)
@@ -114,7 +114,7 @@ def save_corpus(corpus: Corpus, path: str | Path) -> Path:
         np.savez(file, **{f.name: getattr(corpus, f.name) for f in fields(corpus)})
     return path
 
-# %% ../nbs/10_corpus.ipynb #f6a47437
+# %% ../nbs/10_corpus.ipynb #66fd2028
 def load_corpus(path: str | Path) -> Corpus:
     "Read what `save_corpus` wrote. Raises `BadInput` for a missing or foreign file."
     try:
@@ -124,5 +124,5 @@ def load_corpus(path: str | Path) -> Corpus:
     except (ValueError, KeyError, EOFError) as error: raise BadInput(f'{path} is not a corpus written by signspot: {error}') from error
     return Corpus(**stored | {'name': str(stored['name']), 'fps': float(stored['fps'])})
 
-# %% ../nbs/10_corpus.ipynb #a341c525
+# %% ../nbs/10_corpus.ipynb #86642737
 Corpus.subset, Corpus.split, Corpus.save, Corpus.load = subset, split, save_corpus, staticmethod(load_corpus)

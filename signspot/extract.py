@@ -7,7 +7,7 @@ __all__ = ['Item', 'PARTS', 'opened', 'frame_rate', 'Video', 'timestamps', 'prob
            'rgb_frames', 'check_fps', 'read_frames', 'hushed', 'holistic_class', 'landmarks', 'track', 'extract',
            'extract_to', 'extraction_jobs', 'check_finished', 'extract_many']
 
-# %% ../nbs/03_extract.ipynb #fda9a577
+# %% ../nbs/03_extract.ipynb #6fbf398b
 import os
 import sys
 import warnings
@@ -23,7 +23,7 @@ from .engine import Report, bar, run
 from .pose import BadInput, Pose
 from .skeleton import HOLISTIC_576, KeypointSet
 
-# %% ../nbs/03_extract.ipynb #68576c17
+# %% ../nbs/03_extract.ipynb #489f0f23
 @contextmanager
 def opened(path: Path) -> Iterator[tuple]:  # container, video stream
     "Open a video for reading. Raises `BadInput` for whatever is not one, and for what FFmpeg complains about in the block."
@@ -38,7 +38,7 @@ def opened(path: Path) -> Iterator[tuple]:  # container, video stream
     except av.error.FFmpegError as error:
         raise BadInput(f'{path} is not a video that can be read ({error.strerror})') from error
 
-# %% ../nbs/03_extract.ipynb #2cd0265e
+# %% ../nbs/03_extract.ipynb #a2281539
 def frame_rate(times: np.ndarray,  # (N,) seconds, ascending
                nominal: float,     # frames a second, as the file states it
               ) -> float:
@@ -48,7 +48,7 @@ def frame_rate(times: np.ndarray,  # (N,) seconds, ascending
     if (np.abs(off) < .5 / nominal).all(): return nominal
     return float((len(times) - 1) / (times[-1] - times[0]))
 
-# %% ../nbs/03_extract.ipynb #c0de3035
+# %% ../nbs/03_extract.ipynb #4e4e83a9
 @dataclass(frozen=True)
 class Video:
     "What is known of a video before decoding it."
@@ -57,7 +57,7 @@ class Video:
     seconds: float         # from the first frame to the end of the last
     size: tuple[int, int]  # width, height in square pixels, before rotation
 
-# %% ../nbs/03_extract.ipynb #38eec642
+# %% ../nbs/03_extract.ipynb #0d898bd4
 def timestamps(container, stream) -> tuple[np.ndarray, float]:  # (N,) seconds of the frames, ascending or NaN if unknown; end of the last packet
     "When each frame of a video is shown, and when the last sound or picture ends."
     times, end = [], 0.
@@ -68,7 +68,7 @@ def timestamps(container, stream) -> tuple[np.ndarray, float]:  # (N,) seconds o
         if packet.stream.index == stream.index: times.append(at)
     return np.sort(times), float(end)
 
-# %% ../nbs/03_extract.ipynb #398be2e8
+# %% ../nbs/03_extract.ipynb #8fb2990f
 def probe(path: str | Path) -> Video:
     "Look at a video's timestamps. Raises `BadInput` if it cannot be read or ends before it says it does."
     with opened(Path(path)) as (container, stream):
@@ -81,7 +81,7 @@ def probe(path: str | Path) -> Video:
     fps = frame_rate(times, nominal)
     return Video(Path(path), fps, float(np.ptp(times)) + 1 / fps if len(times) else 0., size)
 
-# %% ../nbs/03_extract.ipynb #1341b3ae
+# %% ../nbs/03_extract.ipynb #ee92c5f9
 def decode(video: Video) -> Iterator[tuple]:  # (seconds since the first frame, av.VideoFrame)
     "All frames at their true times. Raises `BadInput` where decoding breaks and if there are no frames."
     import av
@@ -97,7 +97,7 @@ def decode(video: Video) -> Iterator[tuple]:  # (seconds since the first frame, 
             raise BadInput(f'{video.path}: decoding breaks at {seconds:.1f} s ({error.strerror}). Copy it again, or cut it before that') from error
     if not n: raise BadInput(f'{video.path} holds no frames')
 
-# %% ../nbs/03_extract.ipynb #1e3a4f19
+# %% ../nbs/03_extract.ipynb #ea72fc3d
 Item = TypeVar('Item')
 
 def on_grid(frames: Iterable[tuple[float, Item]],  # (seconds, anything), ascending
@@ -115,7 +115,7 @@ def on_grid(frames: Iterable[tuple[float, Item]],  # (seconds, anything), ascend
         yield tick / fps, held[1]
         tick += 1
 
-# %% ../nbs/03_extract.ipynb #6d90b8b5
+# %% ../nbs/03_extract.ipynb #ed8ddcd5
 def upright(rgb: np.ndarray,     # (H, W, 3)
             matrix: np.ndarray,  # (9,) the file's display matrix
            ) -> np.ndarray:      # (H, W, 3) or (W, H, 3)
@@ -124,7 +124,7 @@ def upright(rgb: np.ndarray,     # (H, W, 3)
     if abs(b) > abs(a): rgb, a, d = rgb.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(rgb[::-1 if d < 0 else 1, ::-1 if a < 0 else 1])
 
-# %% ../nbs/03_extract.ipynb #c2b6838c
+# %% ../nbs/03_extract.ipynb #790e0a48
 def to_rgb(frame,                  # an av.VideoFrame
            size: tuple[int, int],  # width, height in square pixels, before rotation
           ) -> np.ndarray:         # uint8 (H, W, 3)
@@ -133,17 +133,17 @@ def to_rgb(frame,                  # an av.VideoFrame
     matrix = frame.side_data.get('DISPLAYMATRIX')
     return rgb if matrix is None else upright(rgb, np.frombuffer(bytes(matrix), 'i4'))
 
-# %% ../nbs/03_extract.ipynb #65d44339
+# %% ../nbs/03_extract.ipynb #55671fa6
 def rgb_frames(video: Video, fps: float) -> Iterator[tuple[float, np.ndarray]]:  # (seconds, uint8 (H, W, 3))
     "The pictures of a probed video at a frame rate."
     for seconds, frame in on_grid(decode(video), fps, 1 / video.fps): yield seconds, to_rgb(frame, video.size)
 
-# %% ../nbs/03_extract.ipynb #9679ef21
+# %% ../nbs/03_extract.ipynb #aef4ee95
 def check_fps(fps: float | None):
     "Raise `BadInput` for a frame rate that nobody can mean."
     if fps is not None and not 0 < fps <= 1000: raise BadInput(f'frames a second must be positive and at most 1000, not {fps}')
 
-# %% ../nbs/03_extract.ipynb #b392b321
+# %% ../nbs/03_extract.ipynb #ded64026
 def read_frames(video: str | Path,
                 fps: float | None = None,              # frames a second wanted; None: the video's own
                ) -> Iterator[tuple[float, np.ndarray]]:  # (seconds, rgb uint8 (H, W, 3))
@@ -152,7 +152,7 @@ def read_frames(video: str | Path,
     known = probe(video)
     return rgb_frames(known, fps or known.fps)
 
-# %% ../nbs/03_extract.ipynb #f4fd9e9f
+# %% ../nbs/03_extract.ipynb #59622d86
 @contextmanager
 def hushed() -> Iterator[None]:
     "Drop what libraries write to the process's standard error while in the block."
@@ -166,7 +166,7 @@ def hushed() -> Iterator[None]:
         os.close(kept)
         os.close(nowhere)
 
-# %% ../nbs/03_extract.ipynb #ef1928ca
+# %% ../nbs/03_extract.ipynb #6dad46b5
 def holistic_class() -> type:
     "MediaPipe's Holistic. Raises `BadInput` saying what to install where it is missing."
     try: from mediapipe.python.solutions.holistic import Holistic
@@ -175,10 +175,10 @@ def holistic_class() -> type:
                        f'pip install mediapipe==0.10.14, or give a .pose file ({error})') from error
     return Holistic
 
-# %% ../nbs/03_extract.ipynb #e85a58f5
+# %% ../nbs/03_extract.ipynb #3aff857c
 PARTS = {part.lower(): len(points) for part, points in HOLISTIC_576.components.items()}   # 'pose_landmarks': 33, ...
 
-# %% ../nbs/03_extract.ipynb #f82670fa
+# %% ../nbs/03_extract.ipynb #6f553b52
 def landmarks(result,                 # what Holistic returned for one picture
               size: tuple[int, int],  # the picture's width, height
              ) -> np.ndarray:         # float32 (576, 4): x, y, z, confidence; 0 where nothing was found
@@ -189,7 +189,7 @@ def landmarks(result,                 # what Holistic returned for one picture
         rows += [(p.x, p.y, p.z, p.visibility if body else 1) for p in found.landmark] if found else [(0, 0, 0, 0)] * count
     return (np.array(rows) * (*size, 1, 1)).astype('float32')
 
-# %% ../nbs/03_extract.ipynb #815da767
+# %% ../nbs/03_extract.ipynb #66e7e05f
 def track(pictures: Iterable[np.ndarray],  # T pictures, uint8 (H, W, 3)
           fps: float,
          ) -> Pose:                        # HOLISTIC_576, in pixels
@@ -207,7 +207,7 @@ def track(pictures: Iterable[np.ndarray],  # T pictures, uint8 (H, W, 3)
     points = np.stack(tracked)               # (T, 576, 4)
     return Pose(points[..., :3], points[..., 3], fps, HOLISTIC_576, size)
 
-# %% ../nbs/03_extract.ipynb #7c8b9a77
+# %% ../nbs/03_extract.ipynb #d9507d8e
 def extract(video: str | Path,
             fps: float | None = None,  # frames a second wanted; None: the video's own
            ) -> Pose:                  # HOLISTIC_576, in pixels
@@ -220,14 +220,14 @@ def extract(video: str | Path,
     if not pose.confidence.any(): raise BadInput(f'{video}: no person was found in any of its {len(pose)} frames')
     return pose
 
-# %% ../nbs/03_extract.ipynb #0158fdf6
+# %% ../nbs/03_extract.ipynb #85e17443
 def extract_to(job: dict,   # {'video': path, 'fps': number or None}
                path: Path,  # the .pose file to write
               ):
     "One job for the engine."
     extract(job['video'], job['fps']).write(path)
 
-# %% ../nbs/03_extract.ipynb #cd5892e2
+# %% ../nbs/03_extract.ipynb #25460fa4
 def extraction_jobs(videos: Iterable[str | Path], out: str | Path, fps: float | None = None) -> dict[Path, dict]:
     "Where each video's keypoints go. Raises `BadInput` for two videos that want the same name."
     jobs = {}
@@ -237,7 +237,7 @@ def extraction_jobs(videos: Iterable[str | Path], out: str | Path, fps: float | 
         jobs[path] = {'video': str(video), 'fps': fps}
     return jobs
 
-# %% ../nbs/03_extract.ipynb #77aac99a
+# %% ../nbs/03_extract.ipynb #9a2adac9
 def check_finished(job: dict, path: Path):
     "Raise `BadInput` if a finished file has another frame rate than the job's, or another length than the video."
     pose, video = Pose.read(path), probe(job['video'])
@@ -246,7 +246,7 @@ def check_finished(job: dict, path: Path):
     raise BadInput(f'{path} is there already, with {pose.seconds:.1f} s at {pose.fps:g} frames a second; {video.path} has {video.seconds:.1f} s '
                    f'and would be written at {fps:g}: delete it, or choose another folder')
 
-# %% ../nbs/03_extract.ipynb #a61591fc
+# %% ../nbs/03_extract.ipynb #e487a43b
 def extract_many(videos: Iterable[str | Path],
                  out: str | Path,             # folder for the .pose files
                  workers: int = 1,            # processes

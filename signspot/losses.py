@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LossConfig', 'bce', 'contrastive', 'pair_loss', 'best_threshold']
 
-# %% ../nbs/30_losses.ipynb #3fe9f6a8
+# %% ../nbs/30_losses.ipynb #084b3a60
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from .pose import BadInput
 from .spotter import TEMPERATURE, Output
 
-# %% ../nbs/30_losses.ipynb #19fb8b55
+# %% ../nbs/30_losses.ipynb #ada7c567
 @dataclass(frozen=True)
 class LossConfig:
     "Which loss. Raises `BadInput` for one there is not."
@@ -26,14 +26,14 @@ class LossConfig:
     def __post_init__(self):
         if self.kind not in ('bce', 'contrastive', 'both'): raise BadInput(f'loss is {self.kind!r}, but must be one of bce, contrastive, both')
 
-# %% ../nbs/30_losses.ipynb #a1af282d
+# %% ../nbs/30_losses.ipynb #e8b53f05
 def bce(output: Output,
         label: Tensor,  # float (B,) 1 if present
        ) -> Tensor:     # ()
     "Binary cross-entropy of the head's logit (paper, section 3)."
     return F.binary_cross_entropy_with_logits(output.logits, label)
 
-# %% ../nbs/30_losses.ipynb #7e0317d8
+# %% ../nbs/30_losses.ipynb #06b8b6ad
 def contrastive(output: Output,
                 label: Tensor,                     # float (B,) 1 if present
                 temperature: float = TEMPERATURE,  # (paper)
@@ -43,7 +43,7 @@ def contrastive(output: Output,
     present, absent = similarity[label == 1], similarity[label == 0]    # (P,), (A,)
     return F.softplus(absent.logsumexp(0) - present).sum() / max(1, len(present))
 
-# %% ../nbs/30_losses.ipynb #3460abd5
+# %% ../nbs/30_losses.ipynb #eef83efb
 def pair_loss(output: Output,
               label: Tensor,                     # float (B,) 1 if present
               config: LossConfig = LossConfig(),
@@ -53,7 +53,7 @@ def pair_loss(output: Output,
     agreement = contrastive(output, label, config.temperature)
     return agreement if config.kind == 'contrastive' else bce(output, label) + config.weight * agreement
 
-# %% ../nbs/30_losses.ipynb #45fc1ac9
+# %% ../nbs/30_losses.ipynb #57fdefd1
 def best_threshold(label: np.ndarray,  # (P,) 0 or 1
                    score: np.ndarray,  # (P,) higher means present
                   ) -> float:          # present if score > threshold; the lowest of equally good ones

@@ -6,7 +6,7 @@
 __all__ = ['FPS', 'normalise', 'fill', 'fill_hands', 'fill_body', 'median3', 'hand_speed', 'active_span', 'Prepared', 'prepare',
            'Augmentation', 'masked_frames', 'augment']
 
-# %% ../nbs/04_prepare.ipynb #7901d40b
+# %% ../nbs/04_prepare.ipynb #ec94dc26
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,10 +14,10 @@ import numpy as np
 from .pose import BadInput, Pose
 from .skeleton import BODY, LEFT_HAND, PAPER_50, RIGHT_HAND
 
-# %% ../nbs/04_prepare.ipynb #b7604c89
+# %% ../nbs/04_prepare.ipynb #35b5e2d1
 FPS = 12.5  # frames a second of everything prepared (our choice; the paper gives none)
 
-# %% ../nbs/04_prepare.ipynb #a81fe4e4
+# %% ../nbs/04_prepare.ipynb #070f0cfb
 def normalise(keypoints: np.ndarray,   # (T, 50, 2) pixels
               confidence: np.ndarray,  # (T, 50), 0 where undetected
              ) -> np.ndarray:          # (T, 50, 2) shoulder widths from mid-shoulder; meaningless where undetected
@@ -29,7 +29,7 @@ def normalise(keypoints: np.ndarray,   # (T, 50, 2) pixels
     if not width > 0: raise BadInput('the shoulders lie on one point: these keypoints have no scale')
     return (keypoints - np.median((left + right) / 2, axis=0)) / width
 
-# %% ../nbs/04_prepare.ipynb #25f7fc10
+# %% ../nbs/04_prepare.ipynb #bbf15208
 def fill(points: np.ndarray,  # (T, K, 2)
          seen: np.ndarray,    # (T,), the same for all K points
         ) -> np.ndarray:      # (T, K, 2); zeros if never seen
@@ -43,7 +43,7 @@ def fill(points: np.ndarray,  # (T, K, 2)
     weight = ((t - known[before]) / gap).clip(0, 1)[:, None, None]
     return (points[known[before]] * (1 - weight) + points[known[after]] * weight).astype(points.dtype)
 
-# %% ../nbs/04_prepare.ipynb #d20b5f7f
+# %% ../nbs/04_prepare.ipynb #f11dcfba
 def fill_hands(frames: np.ndarray,   # (T, 50, 2)
                present: np.ndarray,  # bool (T, 2): was the left, the right hand seen
               ) -> np.ndarray:       # (T, 50, 2)
@@ -54,7 +54,7 @@ def fill_hands(frames: np.ndarray,   # (T, 50, 2)
         filled[:, hand] = fill(frames[:, hand] - wrist, present[:, side]) + wrist
     return filled
 
-# %% ../nbs/04_prepare.ipynb #27abba2f
+# %% ../nbs/04_prepare.ipynb #4cb6a50b
 def fill_body(frames: np.ndarray,      # (T, 50, 2)
               confidence: np.ndarray,  # (T, 50)
              ) -> np.ndarray:          # (T, 50, 2), hands as they were
@@ -67,14 +67,14 @@ def fill_body(frames: np.ndarray,      # (T, 50, 2)
     for point in range(BODY.stop): filled[:, [point]] = fill(filled[:, [point]], seen[:, point])
     return filled
 
-# %% ../nbs/04_prepare.ipynb #19648b88
+# %% ../nbs/04_prepare.ipynb #f167d0be
 def median3(x: np.ndarray) -> np.ndarray:  # (T, ...) -> (T, ...)
     "The median of each frame and its two neighbours; the ends count twice."
     wide = np.concatenate([x[:1], x, x[-1:]])
     a, b, c = wide[:-2], wide[1:-1], wide[2:]
     return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
 
-# %% ../nbs/04_prepare.ipynb #fae2f2fe
+# %% ../nbs/04_prepare.ipynb #b7c9bdd2
 def hand_speed(frames: np.ndarray,   # (T, 50, 2) shoulder widths
                present: np.ndarray,  # bool (T, 2)
                fps: float = FPS,
@@ -86,7 +86,7 @@ def hand_speed(frames: np.ndarray,   # (T, 50, 2) shoulder widths
     step = (step * (present[1:] & present[:-1])).max(1) * fps                        # (T-1,)
     return np.maximum(np.r_[step, 0], np.r_[0, step])
 
-# %% ../nbs/04_prepare.ipynb #1ca02053
+# %% ../nbs/04_prepare.ipynb #03162c62
 def active_span(speed: np.ndarray,   # (T,) from `hand_speed`
                 still: float = 0.3,  # shoulder widths a second up to which a hand rests (our choice; the paper gives none)
                 run: int = 3,        # frames a movement must last (our choice)
@@ -97,7 +97,7 @@ def active_span(speed: np.ndarray,   # (T,) from `hand_speed`
     long = end - start >= run
     return slice(int(start[long][0]), int(end[long][-1])) if long.any() else slice(0, 0)
 
-# %% ../nbs/04_prepare.ipynb #3507ec4e
+# %% ../nbs/04_prepare.ipynb #0315ef62
 @dataclass(frozen=True)
 class Prepared:
     "A clip ready for a model."
@@ -116,7 +116,7 @@ class Prepared:
 
     def _repr_png_(self) -> bytes: return Pose(self.frames, np.ones(self.frames.shape[:2], 'float32'), self.fps, PAPER_50)._repr_png_()
 
-# %% ../nbs/04_prepare.ipynb #e1d83570
+# %% ../nbs/04_prepare.ipynb #4bfadcfd
 def prepare(pose: Pose,          # any layout that has the paper's 50 points
             fps: float = FPS,    # frames a second wanted
             trim: bool = True,   # skip early and late frames without finger movement
@@ -132,7 +132,7 @@ def prepare(pose: Pose,          # any layout that has the paper's 50 points
     span = span if span.stop else slice(0, len(frames))
     return Prepared(frames[span], present[span], fps, span.start / fps)
 
-# %% ../nbs/04_prepare.ipynb #bfd146fd
+# %% ../nbs/04_prepare.ipynb #1c72d439
 @dataclass(frozen=True)
 class Augmentation:
     "How strongly to vary: the paper's four augmentations (section 4), with magnitudes of ours. A magnitude of 0 switches one off."
@@ -141,7 +141,7 @@ class Augmentation:
     jitter: float = 0.03  # standard deviation in shoulder widths of a shift of the whole body, one for each frame
     noise: float = 0.01   # standard deviation in shoulder widths of every point by itself
 
-# %% ../nbs/04_prepare.ipynb #f3d0ce7b
+# %% ../nbs/04_prepare.ipynb #59fa4996
 def masked_frames(lengths: np.ndarray,       # int (B,)
                   rng: np.random.Generator,
                   share: float = 0.2,        # longest run, as a share of its clip
@@ -154,7 +154,7 @@ def masked_frames(lengths: np.ndarray,       # int (B,)
     np.add.at(change, first + run, -1)
     return np.cumsum(change[:-1]) > 0
 
-# %% ../nbs/04_prepare.ipynb #ac4db6f9
+# %% ../nbs/04_prepare.ipynb #09aa5878
 def augment(frames: np.ndarray,         # (N, 50, 2) clips end to end, shoulder widths
             lengths: np.ndarray,        # int (B,) frames of each clip, summing to N
             rng: np.random.Generator,

@@ -8,7 +8,7 @@ __all__ = ['REST', 'WAITING', 'SHOULDER', 'SIZE', 'key', 'local_movement', 'movi
            'Recordings', 'record', 'SigningConfig', 'draw_pairs', 'prepared_clips', 'sign_corpus', 'assemble',
            'frame_span']
 
-# %% ../nbs/12_signing.ipynb #d5d21e3e
+# %% ../nbs/12_signing.ipynb #86e67be0
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,16 +20,16 @@ from .pose import BadInput, Pose
 from .prepare import FPS, prepare
 from .skeleton import PAPER_50
 
-# %% ../nbs/12_signing.ipynb #2e4c4f2b
+# %% ../nbs/12_signing.ipynb #0e6120a6
 def key(place, fingers: str, palm: str, joints: np.ndarray) -> np.ndarray:  # (20,)
     "One hand at one moment: place (3), directions (6), joints (11)."
     return np.concatenate([place, orientation_axes(fingers, palm), joints])
 
-# %% ../nbs/12_signing.ipynb #2be82a48
+# %% ../nbs/12_signing.ipynb #a3cab764
 REST = key((-.50, -1.60, .20), 'down', 'in', RELAXED)     # arms hang, or lie in the lap
 WAITING = key((-.30, -.95, .35), 'in', 'back', RELAXED)   # the other hand of many signers does not go down between signs
 
-# %% ../nbs/12_signing.ipynb #4bf1d580
+# %% ../nbs/12_signing.ipynb #1153bcc0
 def local_movement(keys: np.ndarray,  # (9, 20)
                    local: str,        # in phonology.LOCALS
                   ) -> np.ndarray:    # (9, 20)
@@ -42,7 +42,7 @@ def local_movement(keys: np.ndarray,  # (9, 20)
     if local == 'wiggle': keys[:, 9:17:2] += .5 * np.sin(4 * np.pi * PHASE[:, None] + np.arange(4) * 1.2)
     return keys
 
-# %% ../nbs/12_signing.ipynb #53e748c1
+# %% ../nbs/12_signing.ipynb #4633636a
 def moving_hand(sign: Sign, shift: int = 0) -> np.ndarray:  # (9, 20)
     "The hand that moves; `shift` sets it off by that many ninths, for signs whose hands alternate."
     change = (PHASE * PHASE * (3 - 2 * PHASE))[:, None]
@@ -52,14 +52,14 @@ def moving_hand(sign: Sign, shift: int = 0) -> np.ndarray:  # (9, 20)
     keys[:, 9:] = joints
     return local_movement(keys, sign.local)
 
-# %% ../nbs/12_signing.ipynb #e04a39de
+# %% ../nbs/12_signing.ipynb #573cdae3
 def sign_keys(sign: Sign) -> np.ndarray:  # (9, 2, 20): moments, dominant and other hand; NaN where the other hand is idle
     "A sign in citation form."
     other = {'one': lambda: np.full((9, 20), np.nan), 'symmetric': lambda: moving_hand(sign), 'alternating': lambda: moving_hand(sign, shift=4),
              'base': lambda: np.tile(key((-.05, -.75, .62), 'in', 'up', HANDSHAPES[sign.base]), (9, 1))}
     return np.stack([moving_hand(sign), other[sign.hands]()], 1)
 
-# %% ../nbs/12_signing.ipynb #860bee82
+# %% ../nbs/12_signing.ipynb #44d444a6
 @dataclass(frozen=True)
 class Signers:
     "S signers; every field is an array with one row a signer."
@@ -72,7 +72,7 @@ class Signers:
     left: np.ndarray        # (S,) bool: left-handed
     waiting: np.ndarray     # (S,) bool: the idle hand waits at the belly instead of going down
 
-# %% ../nbs/12_signing.ipynb #18198070
+# %% ../nbs/12_signing.ipynb #24ed3fea
 def draw_signers(n: int, rng: np.random.Generator) -> Signers:
     "Draw `n` signers; one in ten is left-handed."
     spread = lambda middle, sd: middle * np.exp(rng.normal(0, sd, n))
@@ -80,7 +80,7 @@ def draw_signers(n: int, rng: np.random.Generator) -> Signers:
     return Signers(np.stack([spread(.86, .06), spread(.76, .06)], 1), spread(.55, .08), spread(1, .1), habit, spread(1, .15),
                    rng.uniform(0, .3, n), rng.random(n) < .1, rng.random(n) < .35)
 
-# %% ../nbs/12_signing.ipynb #a3d1311c
+# %% ../nbs/12_signing.ipynb #79f2d459
 @dataclass(frozen=True)
 class Score:
     "What is signed when: M tokens of C clips on one clock. Sign -1 is rest."
@@ -91,7 +91,7 @@ class Score:
     signer: np.ndarray  # (C,) position among the signers
     citation: np.ndarray  # (C,) bool: dictionary form (slow, full) rather than in a sentence
 
-# %% ../nbs/12_signing.ipynb #3761dfac
+# %% ../nbs/12_signing.ipynb #57af49d8
 def write_score(sequences: list[list[int]],  # C clips: positions of signs in the lexicon
                 signer: np.ndarray,          # (C,)
                 speed: np.ndarray,           # (C,)
@@ -108,7 +108,7 @@ def write_score(sequences: list[list[int]],  # C clips: positions of signs in th
     start = np.cumsum(np.where(first, 1.0, gap)) + np.concatenate([[0], np.cumsum(length)[:-1]])
     return Score(clip, tokens, start, length, signer, citation)
 
-# %% ../nbs/12_signing.ipynb #8a39804e
+# %% ../nbs/12_signing.ipynb #12c75be9
 def perform(score: Score, signs: tuple[Sign, ...], signers: Signers, rng: np.random.Generator) -> np.ndarray:  # (M, 9, 2, 20)
     "The keys of every token as this signer makes it here."
     table = np.concatenate([np.stack([sign_keys(s) for s in signs]), np.broadcast_to(REST, (1, 9, 2, 20))])  # rest is the last row, found by -1
@@ -125,7 +125,7 @@ def perform(score: Score, signs: tuple[Sign, ...], signers: Signers, rng: np.ran
     token = rng.normal(0, 1, (len(keys), 1, 2, 20)) * np.repeat([.04, .10, .06], [3, 6, 11])
     return keys + (token + signers.habit[who][:, None]) * (score.sign >= 0)[:, None, None, None]
 
-# %% ../nbs/12_signing.ipynb #4841e1f2
+# %% ../nbs/12_signing.ipynb #36fde7ce
 def interpolate(score: Score, keys: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (N, 2, 20), frames of each clip (C,), its beginning in seconds (C,)
     "The hands at every frame of every clip, clips end to end."
     ends = np.r_[score.clip[1:] != score.clip[:-1], True]
@@ -139,7 +139,7 @@ def interpolate(score: Score, keys: np.ndarray, fps: float) -> tuple[np.ndarray,
     flat = keys.reshape(-1, 2, 20)
     return gaussian_filter1d(flat[at - 1] * (1 - weight) + flat[at] * weight, .05 * fps, axis=0), frames, begin
 
-# %% ../nbs/12_signing.ipynb #5a51d8e3
+# %% ../nbs/12_signing.ipynb #d9c2dd81
 def rotation(directions: np.ndarray,  # (..., 6) fingers, palm
             ) -> np.ndarray:          # (..., 3, 3), columns: towards the thumb, along the fingers, out of the palm
     "A rotation from two directions that need not be at right angles."
@@ -148,10 +148,10 @@ def rotation(directions: np.ndarray,  # (..., 6) fingers, palm
     palm = unit(directions[..., 3:] - (directions[..., 3:] * fingers).sum(-1, keepdims=True) * fingers)
     return np.stack([np.cross(fingers, palm), fingers, palm], -1)
 
-# %% ../nbs/12_signing.ipynb #d84b9897
+# %% ../nbs/12_signing.ipynb #52ab9cf4
 SHOULDER = np.array([-.5, 0, 0])
 
-# %% ../nbs/12_signing.ipynb #e0a3691d
+# %% ../nbs/12_signing.ipynb #664c5918
 def bend_arm(wrist: np.ndarray,  # (..., 3) of a right arm
              bones: np.ndarray,  # (..., 2)
             ) -> tuple[np.ndarray, np.ndarray]:  # elbow, wrist within reach
@@ -166,7 +166,7 @@ def bend_arm(wrist: np.ndarray,  # (..., 3) of a right arm
     hang /= np.maximum(np.linalg.norm(hang, axis=-1, keepdims=True), 1e-6)
     return SHOULDER + foot * along + np.sqrt(np.maximum(upper ** 2 - foot ** 2, 0)) * hang, SHOULDER + reach * along
 
-# %% ../nbs/12_signing.ipynb #990697b4
+# %% ../nbs/12_signing.ipynb #4bfbd28c
 def bodies(hands: np.ndarray,    # (N, 2, 20) dominant and other hand
            who: np.ndarray,      # (N,) signer of each frame
            signers: Signers) -> np.ndarray:  # (N, 50, 3) the paper's fifty points, y up
@@ -184,10 +184,10 @@ def bodies(hands: np.ndarray,    # (N, 2, 20) dominant and other hand
     body = np.stack([left[:, :4], right[:, :4]], 2).reshape(len(hands), 8, 3)                   # left, right, left, right ...
     return np.concatenate([body, left[:, 4:], right[:, 4:]], 1)
 
-# %% ../nbs/12_signing.ipynb #3f866904
+# %% ../nbs/12_signing.ipynb #ceeedc0d
 SIZE = (640, 480)   # width and height of the picture, pixels
 
-# %% ../nbs/12_signing.ipynb #e1890f93
+# %% ../nbs/12_signing.ipynb #48b3c2be
 def film(people: np.ndarray,   # (N, 50, 3)
          frames: np.ndarray,   # (C,)
          rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:  # pixels (N, 50, 2), shoulder width in pixels (N,)
@@ -205,7 +205,7 @@ def film(people: np.ndarray,   # (N, 50, 3)
     middle = np.stack([rng.normal(320, 25, n), rng.normal(190, 15, n)], -1)[of][:, None]
     return middle + np.stack([seen[..., 0] * scale, -seen[..., 1] * scale], -1), zoom
 
-# %% ../nbs/12_signing.ipynb #ca5d6cf2
+# %% ../nbs/12_signing.ipynb #37daf54d
 def track(pixels: np.ndarray,  # (N, 50, 2)
           unit: np.ndarray,    # (N,) shoulder width in pixels
           fps: float,
@@ -222,7 +222,7 @@ def track(pixels: np.ndarray,  # (N, 50, 2)
     confidence = np.concatenate([np.tile([.99] * 6 + [.7] * 2, (len(pixels), 1)), np.repeat(~lost, 21, 1)], 1)
     return (keypoints * (confidence > 0)[..., None]).astype('float32'), confidence.astype('float32')
 
-# %% ../nbs/12_signing.ipynb #ed38e655
+# %% ../nbs/12_signing.ipynb #b419480b
 @dataclass(frozen=True)
 class Recordings:
     "C clips end to end, as a tracker would report them, and when each sign was really made."
@@ -244,7 +244,7 @@ class Recordings:
         start = self.score.start[tokens] - self.begin[c]
         return list(zip(self.score.sign[tokens].tolist(), start.tolist(), (start + self.score.length[tokens]).tolist()))
 
-# %% ../nbs/12_signing.ipynb #25dc9eff
+# %% ../nbs/12_signing.ipynb #e6d46247
 def record(sequences: list[list[int]],   # C clips as positions in the lexicon
            signs: tuple[Sign, ...],
            signers: Signers,
@@ -259,7 +259,7 @@ def record(sequences: list[list[int]],   # C clips as positions in the lexicon
     pixels, unit = film(bodies(hands, np.repeat(signer, frames), signers), frames, rng)
     return Recordings(*track(pixels, unit, fps, rng), frames, score, begin, fps)
 
-# %% ../nbs/12_signing.ipynb #34e1eb2c
+# %% ../nbs/12_signing.ipynb #e9d3c377
 @dataclass(frozen=True)
 class SigningConfig:
     "What to generate."
@@ -278,7 +278,7 @@ class SigningConfig:
         if self.pairs_per_sentence % 2: raise BadInput(f'pairs_per_sentence must be even (half of them positive), not {self.pairs_per_sentence}')
         if self.signers < 2: raise BadInput('query and sentence are by different signers: at least two are needed')
 
-# %% ../nbs/12_signing.ipynb #479688bc
+# %% ../nbs/12_signing.ipynb #aff3ef8c
 def draw_pairs(sentences: list[list[int]], query_sign: np.ndarray, same_signer: np.ndarray, each: int, rng: np.random.Generator) -> np.ndarray:
     "(P, 3): query clip, sentence, label. `same_signer` (queries, sentences) marks what may not be paired."
     rows = []
@@ -289,13 +289,13 @@ def draw_pairs(sentences: list[list[int]], query_sign: np.ndarray, same_signer: 
             rows += [(q, s, label) for q in rng.choice(group, each // 2, replace=len(group) < each // 2)]
     return np.array(rows)
 
-# %% ../nbs/12_signing.ipynb #11d63feb
+# %% ../nbs/12_signing.ipynb #0f71137e
 def prepared_clips(takes: Recordings) -> tuple[list[np.ndarray], list[float]]:  # frames (T, 50, 2) of each clip, seconds cut off in front
     "Every clip as the model will see it: through the same preparation as a recording from outside."
     clips = [prepare(takes.pose(c)) for c in range(len(takes.frames))]
     return [clip.frames for clip in clips], [clip.offset_s for clip in clips]
 
-# %% ../nbs/12_signing.ipynb #7c4b794a
+# %% ../nbs/12_signing.ipynb #fff8a773
 def sign_corpus(config: SigningConfig = SigningConfig(),
                 seed: int = 0,   # other seeds: other signers, other recordings, same signs
                ) -> Corpus:
@@ -312,7 +312,7 @@ def sign_corpus(config: SigningConfig = SigningConfig(),
     pairs = draw_pairs(sentences, query_sign, same, config.pairs_per_sentence, rng)
     return assemble(config, seed, takes, query_sign, sentences, pairs)
 
-# %% ../nbs/12_signing.ipynb #ba4453c3
+# %% ../nbs/12_signing.ipynb #ca3a088d
 def assemble(config: SigningConfig, seed: int, takes: Recordings, query_sign: np.ndarray, sentences: list[list[int]], pairs: np.ndarray) -> Corpus:
     "Prepared clips and pairs as a `Corpus`."
     clips, offset = prepared_clips(takes)
@@ -324,7 +324,7 @@ def assemble(config: SigningConfig, seed: int, takes: Recordings, query_sign: np
     return Corpus(f'procedural, {config.signs} signs, seed {seed}', np.concatenate(clips), np.array([len(c) for c in clips]), np.repeat(['query', 'sentence'], [n, len(sentences)]),
                   np.array(gloss), np.array([f'S{seed}-{s}' for s in takes.score.signer]), pairs[:, :2] + np.array([0, n]), pairs[:, 2], span, FPS)
 
-# %% ../nbs/12_signing.ipynb #331192c9
+# %% ../nbs/12_signing.ipynb #a42d3782
 def frame_span(spans: list[tuple[int, float, float]], sign: int, offset: float, frames: int) -> tuple[int, int]:
     "A sign's seconds in the recording as frames of the prepared clip; at least one frame."
     start, end = next((start, end) for which, start, end in spans if which == sign)

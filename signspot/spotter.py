@@ -6,7 +6,7 @@
 __all__ = ['CLS', 'QUERY', 'SEP', 'SENTENCE', 'PADDING', 'TEMPERATURE', 'SpotterConfig', 'Batch', 'batch_of', 'Layout', 'layout',
            'Embedding', 'Attention', 'Block', 'Transformer', 'mean_over', 'read_out', 'Output', 'Spotter']
 
-# %% ../nbs/21_spotter.ipynb #37717540
+# %% ../nbs/21_spotter.ipynb #8b3e962e
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from .corpus import Corpus
 from .encoder import FrameEncoder1D, FrameEncoder2D
 from .pose import BadInput
 
-# %% ../nbs/21_spotter.ipynb #455d47d5
+# %% ../nbs/21_spotter.ipynb #0d742910
 @dataclass(frozen=True)
 class SpotterConfig:
     "Every hyperparameter of the model. Raises `BadInput` for a value that cannot be."
@@ -31,7 +31,7 @@ class SpotterConfig:
     heads: int = 4            # attention heads, each d / heads wide (ours)
     width: int = 256          # hidden units of the feed-forward part (ours)
     norm_first: bool = True   # LayerNorm before each part, which trains sooner (ours); False is BERT's order, after it
-    readout: str = 'max'      # 'cls', 'max' or 'mean' over tokens (ours, it learns soonest; the paper: "[CLS] representation via max pooling")
+    readout: str = 'max'      # 'cls', 'max' or 'mean' over tokens (ours: learns sooner than 'cls', about as soon as 'mean'; the paper: "[CLS] representation via max pooling")
     tokens: int = 512         # longest [CLS] query [SEP] sentence there are positions for (ours; 512 is 40 s at 12.5 fps)
     answer: str = 'head'      # what decides: 'head' (the logit), or 'similarity' of the two clips (set by training with the contrastive loss alone)
 
@@ -41,7 +41,7 @@ class SpotterConfig:
                 raise BadInput(f'spotter: {name} is {getattr(self, name)!r}, but must be one of {", ".join(allowed)}')
         if self.d % self.heads: raise BadInput(f'spotter: d = {self.d} cannot be divided among {self.heads} heads')
 
-# %% ../nbs/21_spotter.ipynb #b0832dff
+# %% ../nbs/21_spotter.ipynb #cbfed02c
 class Batch(NamedTuple):
     "Pairs of clips, each clip once."
     frames: Tensor  # float32 (N, 50, 2) of all clips, end to end
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     pairs: Tensor   # int (B, 2) query clip, sentence clip
     label: Tensor   # float32 (B,) 1 if the query's sign is in the sentence
 
-# %% ../nbs/21_spotter.ipynb #557abea2
+# %% ../nbs/21_spotter.ipynb #57ae8c98
 def batch_of(corpus: Corpus,
              chosen: np.ndarray,                  # (B,) which pairs
              augment: Callable | None = None,     # (frames (N, 50, 2), length (C,)) -> frames, for training
@@ -63,7 +63,7 @@ def batch_of(corpus: Corpus,
     return Batch(torch.from_numpy(np.asarray(frames, np.float32)), torch.from_numpy(length.astype(np.int64)),
                  torch.from_numpy(pairs.reshape(-1, 2)), torch.from_numpy(corpus.label[chosen].astype(np.float32)))
 
-# %% ../nbs/21_spotter.ipynb #30115144
+# %% ../nbs/21_spotter.ipynb #cd2e3c90
 CLS, QUERY, SEP, SENTENCE, PADDING = range(5)
 
 class Layout(NamedTuple):
@@ -71,7 +71,7 @@ class Layout(NamedTuple):
     kind: Tensor    # int (B, T): CLS, QUERY, SEP, SENTENCE or PADDING
     source: Tensor  # int (B, T) row of the table [CLS], [SEP], then the batch's N frames; padding points at [SEP] and is never looked at
 
-# %% ../nbs/21_spotter.ipynb #58a3cf36
+# %% ../nbs/21_spotter.ipynb #833f15d1
 def layout(length: Tensor,  # (C,) frames of each clip
            pairs: Tensor,   # (B, 2) query clip, sentence clip
           ) -> Layout:
@@ -85,7 +85,7 @@ def layout(length: Tensor,  # (C,) frames of each clip
     special = torch.where(kind == CLS, 0, 1)
     return Layout(kind, torch.where((kind == QUERY) | (kind == SENTENCE), frame, special))
 
-# %% ../nbs/21_spotter.ipynb #4ad5197d
+# %% ../nbs/21_spotter.ipynb #00dd49cd
 class Embedding(nn.Module):
     "Frame vectors to tokens: plus position, plus type, LayerNorm, dropout (paper, section 3; the order is BERT's)."
     def __init__(self, config: SpotterConfig):
@@ -105,7 +105,7 @@ class Embedding(nn.Module):
         token = F.embedding(layout.source, table) + self.position.weight[:T] + self.token_type((layout.kind >= SENTENCE).long())
         return self.dropout(self.norm(token))
 
-# %% ../nbs/21_spotter.ipynb #81655812
+# %% ../nbs/21_spotter.ipynb #afc2eef2
 class Attention(nn.Module):
     "Multi-head self-attention on `scaled_dot_product_attention`."
     def __init__(self, config: SpotterConfig):
@@ -121,7 +121,7 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])      # (B, H, T, d / H)
         return self.out(y.transpose(1, 2).flatten(2))
 
-# %% ../nbs/21_spotter.ipynb #32bf650d
+# %% ../nbs/21_spotter.ipynb #bab2fb3f
 class Block(nn.Module):
     "One layer of the transformer, BERT's order or norm first."
     def __init__(self, config: SpotterConfig):
@@ -139,7 +139,7 @@ class Block(nn.Module):
         x = self.norm1(x + self.dropout(self.attention(x, mask)))
         return self.norm2(x + self.dropout(self.feed(x)))
 
-# %% ../nbs/21_spotter.ipynb #13112056
+# %% ../nbs/21_spotter.ipynb #20fe130f
 class Transformer(nn.Module):
     "Blocks one after the other; with norm first, one LayerNorm more at the end."
     def __init__(self, config: SpotterConfig):
@@ -151,7 +151,7 @@ class Transformer(nn.Module):
         for block in self.blocks: x = block(x, mask)
         return self.norm(x)
 
-# %% ../nbs/21_spotter.ipynb #3a5c202d
+# %% ../nbs/21_spotter.ipynb #6b6860c2
 def mean_over(x: Tensor,      # (B, T, d)
               mask: Tensor,   # bool (B, T)
              ) -> Tensor:     # (B, d)
@@ -159,7 +159,7 @@ def mean_over(x: Tensor,      # (B, T, d)
     weight = mask / mask.sum(1, keepdim=True)                    # (B, T)
     return (weight.to(x.dtype).unsqueeze(1) @ x).squeeze(1)
 
-# %% ../nbs/21_spotter.ipynb #60c3922b
+# %% ../nbs/21_spotter.ipynb #100f1343
 def read_out(x: Tensor,       # (B, T, d)
              kind: Tensor,    # (B, T)
              how: str,        # 'cls', 'max' or 'mean'
@@ -169,7 +169,7 @@ def read_out(x: Tensor,       # (B, T, d)
     mask = kind != PADDING
     return mean_over(x, mask) if how == 'mean' else x.masked_fill(~mask.unsqueeze(2), -torch.inf).amax(1)
 
-# %% ../nbs/21_spotter.ipynb #7a0948dc
+# %% ../nbs/21_spotter.ipynb #04ed2d38
 TEMPERATURE = .07  # of the contrastive loss (paper, section 4)
 
 class Output(NamedTuple):
@@ -189,7 +189,7 @@ class Output(NamedTuple):
         "(B,) in 0..1, present above 0.5: a probability from the head, or the similarity put on that scale."
         return torch.sigmoid(self.logits if self.boundary is None else (self.similarity - self.boundary) / TEMPERATURE)
 
-# %% ../nbs/21_spotter.ipynb #650a8c36
+# %% ../nbs/21_spotter.ipynb #a14977c8
 class Spotter(nn.Module):
     "Is the query's sign in the sentence? (paper, section 3)"
     def __init__(self, config: SpotterConfig = SpotterConfig()):
