@@ -6,27 +6,28 @@
 __all__ = ['COMMANDS', 'no_such_command', 'Parser', 'positive', 'add_extract', 'run_extract', 'add_spot', 'describe', 'run_spot',
            'add_rerun', 'key_value', 'run_rerun', 'build_parser', 'main']
 
-# %% ../nbs/60_cli.ipynb #d0c82c03
+# %% ../nbs/60_cli.ipynb #7fcdd4e4
 import argparse
 import difflib
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
 from . import __version__
 from .pose import BadInput
 
-# %% ../nbs/60_cli.ipynb #b20ca2d4
+# %% ../nbs/60_cli.ipynb #b5c42e39
 COMMANDS = ('extract', 'spot', 'rerun')
 
-# %% ../nbs/60_cli.ipynb #cc72a50e
+# %% ../nbs/60_cli.ipynb #ebdab74b
 def no_such_command(typed: str) -> str:
     "What to say to a command that does not exist: the nearest that does, or all."
     near = difflib.get_close_matches(typed, COMMANDS, n=1, cutoff=.5)
     return f'there is no command {typed!r}: ' + (f'did you mean {near[0]!r}?' if near else f'there are {", ".join(COMMANDS)}')
 
-# %% ../nbs/60_cli.ipynb #6ca8d428
+# %% ../nbs/60_cli.ipynb #ef074699
 class Parser(argparse.ArgumentParser):
     "An argument parser that complains in one line."
     def error(self, message: str):
@@ -34,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         mistyped = re.match(r"argument COMMAND: invalid choice: '(.*?)' \(", message)
         raise BadInput(f'{no_such_command(mistyped[1]) if mistyped else message} (try {self.prog} --help)')
 
-# %% ../nbs/60_cli.ipynb #80eac03d
+# %% ../nbs/60_cli.ipynb #6fbd8d82
 def positive(kind: type):  # -> a converter for argparse
     "A converter that refuses what is not a number of this kind above zero."
     def convert(text: str):
@@ -44,7 +45,7 @@ def positive(kind: type):  # -> a converter for argparse
         return value
     return convert
 
-# %% ../nbs/60_cli.ipynb #a02e86a1
+# %% ../nbs/60_cli.ipynb #953cbe52
 def add_extract(commands):
     "`signspot extract VIDEO... -o DIR`"
     parser = commands.add_parser('extract', help='videos to .pose files', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -57,7 +58,7 @@ def add_extract(commands):
     parser.add_argument('--fps', type=positive(float), metavar='F', help="frames a second to look at (default: the video's own)")
     parser.set_defaults(run=run_extract)
 
-# %% ../nbs/60_cli.ipynb #74276fe3
+# %% ../nbs/60_cli.ipynb #cb5469fa
 def run_extract(args: argparse.Namespace) -> int:  # 0, or 2 if any video failed
     "Extract, and report."
     from signspot.extract import extract_many
@@ -66,7 +67,7 @@ def run_extract(args: argparse.Namespace) -> int:  # 0, or 2 if any video failed
     for path, why in report.failed.items(): print(f'signspot: {path.stem}: {why}', file=sys.stderr)
     return 2 if report.failed else 0
 
-# %% ../nbs/60_cli.ipynb #e1a37936
+# %% ../nbs/60_cli.ipynb #87a52619
 def add_spot(commands):
     "`signspot spot QUERY SENTENCE`"
     parser = commands.add_parser('spot', help='is this sign in that sentence, and where?', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -82,24 +83,24 @@ def add_spot(commands):
     parser.add_argument('--model', metavar='CHECKPOINT', help='folder of a trained model, to be asked instead of DTW')
     parser.set_defaults(run=run_spot)
 
-# %% ../nbs/60_cli.ipynb #33b91b87
+# %% ../nbs/60_cli.ipynb #1b6f26ea
 def describe(spots) -> str:
     "Two lines: the answer, and how it was found."
     counted = ', '.join(f'{int(clip.prepared.present.any(1).sum())} of {len(clip.prepared)} frames looked at in {clip.name}' for clip in (spots.query, spots.sentence))
     return f'{spots}\n{spots.method}; hands seen in {counted}'
 
-# %% ../nbs/60_cli.ipynb #512c3555
+# %% ../nbs/60_cli.ipynb #b9e165e4
 def run_spot(args: argparse.Namespace) -> int:
     "Ask, print, and draw if wished."
     from signspot.spotting import check_picture, spot
-    if args.plot: check_picture(args.plot)
+    if args.plot is not None: check_picture(args.plot)
     spots = spot(args.query, args.sentence, model=args.model)
-    if args.plot: spots.plot(args.plot)
+    if args.plot is not None: spots.plot(args.plot)
     print(spots.to_json() if args.json else describe(spots))
     for doubt in spots.warnings: print(f'signspot: {doubt}', file=sys.stderr)
     return 0
 
-# %% ../nbs/60_cli.ipynb #5b1f754d
+# %% ../nbs/60_cli.ipynb #2eaba102
 def add_rerun(commands):
     "`signspot rerun NAME`"
     parser = commands.add_parser('rerun', help='run a notebook of the paper again', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -112,23 +113,26 @@ def add_rerun(commands):
     parser.add_argument('-o', '--out', metavar='FILE', help='the executed notebook (default: figures/NAME.ipynb)')
     parser.set_defaults(run=run_rerun)
 
-# %% ../nbs/60_cli.ipynb #b8441259
+# %% ../nbs/60_cli.ipynb #44b95eff
 def key_value(text: str) -> tuple[str, str]:
     "`'seeds=3'` as `('seeds', '3')`. Raises `BadInput` without an equals sign."
     key, equals, value = text.partition('=')
     if not (key.isidentifier() and equals): raise BadInput(f'-p wants KEY=VALUE, not {text!r}')
     return key, value
 
-# %% ../nbs/60_cli.ipynb #8f83e2ac
+# %% ../nbs/60_cli.ipynb #0e6e50f0
 def run_rerun(args: argparse.Namespace) -> int:
     "Run it and say where the result is."
     from signspot.rerun import rerun
     parameters = dict(map(key_value, args.parameters))
-    if args.preset: parameters = {'preset': args.preset} | parameters
-    print(rerun(args.name, parameters, args.out))
+    if args.preset is not None: parameters = {'preset': args.preset} | parameters
+    def stop(*_): raise KeyboardInterrupt('stopped: what is finished is kept, and the same again goes on from there')
+    before = signal.signal(signal.SIGTERM, stop)   # ends the kernel and removes the unfinished notebook, as Ctrl-C does
+    try: print(rerun(args.name, parameters, args.out))
+    finally: signal.signal(signal.SIGTERM, before)
     return 0
 
-# %% ../nbs/60_cli.ipynb #e6496629
+# %% ../nbs/60_cli.ipynb #74218123
 def build_parser() -> Parser:
     "The command line's grammar."
     parser = Parser(prog='signspot', description='Find a sign in signing.', allow_abbrev=False,
@@ -138,7 +142,7 @@ def build_parser() -> Parser:
     for add in (add_extract, add_spot, add_rerun): add(commands)
     return parser
 
-# %% ../nbs/60_cli.ipynb #c33b4d56
+# %% ../nbs/60_cli.ipynb #c95e0e8c
 def main(argv: list[str] | None = None) -> int:  # the exit status
     "The `signspot` command."
     try:

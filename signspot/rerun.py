@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['paper_notebooks', 'known_parameters', 'python_value', 'check_parameters', 'execute', 'preset_folder', 'rerun']
 
-# %% ../nbs/50_rerun.ipynb #4aa27ce0
+# %% ../nbs/50_rerun.ipynb #5be57c26
 import ast
 import sys
 from pathlib import Path
 
+from .engine import sweep
 from .pose import BadInput, atomic
 
-# %% ../nbs/50_rerun.ipynb #a94fad4a
+# %% ../nbs/50_rerun.ipynb #d8cfaefc
 def paper_notebooks(start: str | Path = '.') -> dict[str, Path]:  # name -> path
     "The paper notebooks of the clone we stand in. Raises `BadInput` outside of one."
     start = Path(start).resolve()
@@ -21,20 +22,20 @@ def paper_notebooks(start: str | Path = '.') -> dict[str, Path]:  # name -> path
         if found: return {path.stem: path for path in found if not path.stem.startswith('.')}
     raise BadInput(f'no nbs/paper in {start} or above it: rerun works inside a clone of the repository')
 
-# %% ../nbs/50_rerun.ipynb #ba230a15
+# %% ../nbs/50_rerun.ipynb #4705c9fc
 def known_parameters(notebook: Path) -> dict[str, dict]:  # name -> {'default': text, 'help': text, ...}
     "What a notebook's `parameters` cell offers. Raises `BadInput` if papermill is not installed."
     try: import papermill
     except ImportError: raise BadInput('rerunning notebooks needs papermill: pip install ".[paper]" in the clone') from None
     return papermill.inspect_notebook(str(notebook))
 
-# %% ../nbs/50_rerun.ipynb #f61b92f1
+# %% ../nbs/50_rerun.ipynb #d1d35849
 def python_value(text):  # '3' -> 3, '[0, 1]' -> [0, 1], 'smoke' -> 'smoke'
     "A parameter as typed on a command line: a Python literal if it is one, else the text."
     try: return ast.literal_eval(text) if isinstance(text, str) else text
     except (ValueError, SyntaxError): return text
 
-# %% ../nbs/50_rerun.ipynb #514d6ad5
+# %% ../nbs/50_rerun.ipynb #847c98a1
 def check_parameters(notebook: Path, given: dict) -> dict:  # the same, as Python values
     "Refuse unknown names, values outside of a `one of` list, and values of another type than the default's."
     known = known_parameters(notebook)
@@ -45,24 +46,24 @@ def check_parameters(notebook: Path, given: dict) -> dict:  # the same, as Pytho
         options = known[name]['help'].removeprefix('one of ').split(', ') if known[name]['help'].startswith('one of ') else None
         default = python_value(known[name]['default'])
         if options and value not in options: raise BadInput(f'{notebook.stem}: {name} must be one of {", ".join(options)}, not {value!r}')
-        if default is not None and not isinstance(value, type(default)):
+        if default is not None and (not isinstance(value, type(default)) or isinstance(value, bool) != isinstance(default, bool)):
             raise BadInput(f'{notebook.stem}: {name} must be of the kind of {default!r}, not {value!r}')
     return values
 
-# %% ../nbs/50_rerun.ipynb #8599db68
+# %% ../nbs/50_rerun.ipynb #044fadbb
 def execute(notebook: Path, out: Path, values: dict, echo: bool):
     "Execute with papermill, in the notebook's folder."
     import papermill
     papermill.execute_notebook(str(notebook), str(out), values, cwd=str(notebook.parent), kernel_name='python3', progress_bar=False,
                                stdout_file=sys.stdout if echo else None, extra_arguments=['--IPKernelApp.log_level=ERROR'])
 
-# %% ../nbs/50_rerun.ipynb #5c7a99cf
+# %% ../nbs/50_rerun.ipynb #eecd4a47
 def preset_folder(notebook: Path, values: dict) -> str:  # '' for the default preset
     "Results of other presets than the default have a folder of their own, so that seconds of `smoke` never overwrite a published table."
     known = known_parameters(notebook).get('preset')
     return '' if not known or values.get('preset', python_value(known['default'])) == python_value(known['default']) else values['preset']
 
-# %% ../nbs/50_rerun.ipynb #74444f19
+# %% ../nbs/50_rerun.ipynb #1fe64c94
 def rerun(name: str,                    # of a notebook in nbs/paper
           parameters: dict | None = None,  # names and values, as text or as Python values
           out: str | Path | None = None,   # the executed notebook; default figures/NAME.ipynb, or figures/PRESET/NAME.ipynb for a preset that is not the default
@@ -75,6 +76,8 @@ def rerun(name: str,                    # of a notebook in nbs/paper
     values = check_parameters(notebook, parameters or {})
     from papermill.exceptions import PapermillExecutionError
     out = Path(out) if out else notebook.parents[2]/'figures'/preset_folder(notebook, values)/f'{name}.ipynb'
+    if out.is_dir() or out.suffix != '.ipynb': raise BadInput(f'{out}: an executed notebook is a file that ends in .ipynb')
+    sweep(out.parent)
     with atomic(out) as part:
         try: execute(notebook, part, values, echo)
         except PapermillExecutionError as error:

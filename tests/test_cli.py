@@ -155,3 +155,49 @@ def test_closed_pipe_is_no_fault(folder):
 def test_a_fresh_process_fails_cleanly_too(folder):
     done = subprocess.run([*RUN, 'spot', str(folder/'letter.mp4'), str(folder/'sentence.pose')], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == '' and done.stderr.count('\n') == 1 and 'letter.mp4' in done.stderr
+
+
+def one_line(capsys, *words) -> str:
+    "What the command complains: one line, exit status 2, nothing on standard output."
+    status, said, complained = call(capsys, *words)
+    assert status == 2 and said == '' and complained.startswith('signspot: ') and complained.count('\n') == 1
+    return complained
+
+
+@pytest.fixture
+def model(tmp_path):
+    "A small model, never trained."
+    from signspot.spotter import Spotter, SpotterConfig
+    from signspot.train import save_model
+    return save_model(Spotter(SpotterConfig(encoder='1d', d=16, width=16, heads=2)), tmp_path/'model')
+
+
+@pytest.mark.parametrize('name, value', [('heads', 0), ('heads', -4), ('layers', 10**20), ('layers', 9000), ('d', '16'), ('width', 2.5), ('tokens', None)])
+def test_a_model_of_an_absurd_size(name, value, model, folder, capsys):
+    config = json.loads((model/'config.json').read_text())
+    (model/'config.json').write_text(json.dumps(config | {name: value}))
+    assert 'model' in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--model', model)
+
+
+def test_a_model_with_damaged_weights(model, folder, capsys):
+    from safetensors.numpy import load_file, save_file
+    weights = {key: np.full_like(value, np.nan) if value.dtype == np.float32 else value for key, value in load_file(model/'model.safetensors').items()}
+    save_file(weights, model/'model.safetensors')
+    for more in ([], ['--json']):
+        assert 'damaged' in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--model', model, *more)
+
+
+@pytest.mark.parametrize('fps', [1e-6, .01, 5000])
+def test_a_frame_rate_that_cannot_be_meant(fps, folder, capsys):
+    from dataclasses import replace
+
+    from signspot.pose import Pose
+    replace(Pose.read(folder/'query.pose'), fps=fps).write(folder/'odd.pose')
+    assert 'odd.pose' in one_line(capsys, 'spot', folder/'odd.pose', folder/'sentence.pose')
+
+
+def test_names_that_no_file_can_have(folder, capsys):
+    long = 'a' * 300
+    assert 'too long' in one_line(capsys, 'spot', f'{long}.pose', folder/'sentence.pose')
+    assert 'too long' in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--plot', f'{long}.png')
+    assert 'must end in' in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--plot', '')

@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,8 @@ def assert_alike(a, b):
 
 
 @pytest.mark.parametrize('arguments, what', [(['tabel2'], "no notebook 'tabel2'"), (['table2', '-p', 'sees=3'], "no parameter 'sees'"), (['table2', '--preset', 'fast'], 'one of smoke, cpu, paper'),
-                                             (['table2', '-p', 'seeds=many'], 'of the kind of 3'), (['table2', '-p', 'seeds'], 'KEY=VALUE')])
+                                             (['table2', '-p', 'seeds=many'], 'of the kind of 3'), (['table2', '-p', 'seeds'], 'KEY=VALUE'), (['table2', '-p', 'seeds=True'], 'of the kind of 3'), (['table2', '--preset', ''], 'one of smoke'),
+                                             (['table2', '-o', 'nbs'], 'ends in .ipynb'), (['table2', '-o', 'out.txt'], 'ends in .ipynb')])
 def test_wrong_reruns_are_one_line_and_leave_nothing(arguments, what, clone, monkeypatch, capsys):
     monkeypatch.chdir(clone)
     before = sorted(clone.rglob('*'))
@@ -114,6 +116,17 @@ def test_wrong_reruns_are_one_line_and_leave_nothing(arguments, what, clone, mon
     said = capsys.readouterr()
     assert said.out == '' and said.err.startswith('signspot: ') and said.err.count('\n') == 1 and what in said.err
     assert sorted(clone.rglob('*')) == before
+
+
+def test_a_rerun_that_is_terminated_cleans_up(clone):
+    "SIGTERM, as a batch system sends it, ends the kernel and leaves no unfinished notebook."
+    process = subprocess.Popen([sys.executable, '-c', 'import sys; from signspot.cli import main; sys.exit(main(sys.argv[1:]))', 'rerun', 'dtw_threshold', '-p', f'out={clone}/again'],
+                               cwd=clone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (started := list((clone/'figures').glob('.*.part.ipynb'))) and process.poll() is None: time.sleep(.1)
+    time.sleep(2)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert started and process.returncode == 130 and said.splitlines()[-1].startswith('signspot: stopped') and not list((clone/'figures').glob('.*.part.ipynb'))
 
 
 def test_rerun_outside_of_a_clone(tmp_path, monkeypatch, capsys):
