@@ -9,7 +9,7 @@ __all__ = ['INK', 'FOUND', 'LOST', 'PICTURES', 'Clip', 'plausible', 'load_clip',
            'caption', 'sentence_strip', 'score_curve', 'found_frames', 'draw_spots', 'check_picture', 'plot',
            'spots_png']
 
-# %% ../nbs/40_spotting.ipynb #4c3a2e94
+# %% ../nbs/40_spotting.ipynb #9b60ad60
 import io
 import json
 import os
@@ -25,7 +25,7 @@ from .pose import BadInput, Pose, atomic, draw_skeleton, picture_window
 from .prepare import Prepared, prepare
 from .skeleton import HOLISTIC_178, PAPER_50
 
-# %% ../nbs/40_spotting.ipynb #800c3a36
+# %% ../nbs/40_spotting.ipynb #77831dec
 @dataclass(frozen=True)
 class Clip:
     "A clip under its name, as recorded and as prepared."
@@ -33,13 +33,13 @@ class Clip:
     pose: Pose
     prepared: Prepared
 
-# %% ../nbs/40_spotting.ipynb #d5ec44ca
+# %% ../nbs/40_spotting.ipynb #f496854d
 def plausible(pose: Pose) -> Pose:
     "The clip itself. Raises `BadInput` for a frame rate that no camera has: it would make hours of seconds."
     if not 1 <= pose.fps <= 1000: raise BadInput(f'{pose.fps:g} frames a second cannot be meant')
     return pose
 
-# %% ../nbs/40_spotting.ipynb #28fe258c
+# %% ../nbs/40_spotting.ipynb #efd0d8b5
 def load_clip(source: str | Path | Pose,  # a .pose file, a video, or a pose
               name: str = 'clip',         # what to call a pose; files are called by their names
              ) -> Clip:
@@ -50,7 +50,7 @@ def load_clip(source: str | Path | Pose,  # a .pose file, a video, or a pose
     try: return Clip(path.stem, pose, prepare(plausible(pose)))
     except BadInput as error: raise BadInput(f'{path}: {error}') from error
 
-# %% ../nbs/40_spotting.ipynb #69f73771
+# %% ../nbs/40_spotting.ipynb #ee1ff34e
 def check_clip(source: str | Path | Pose):
     "Raise `BadInput` for a file that is not there, before the other one is tracked for half a minute."
     if isinstance(source, Pose): return
@@ -58,7 +58,7 @@ def check_clip(source: str | Path | Pose):
     except (OSError, ValueError) as error: raise BadInput(f'{source}: {getattr(error, "strerror", None) or error}') from error
     if not there: raise BadInput(f'{Path(source)} is a folder, not a clip' if folder else f'there is no file {source}')
 
-# %% ../nbs/40_spotting.ipynb #ecd7d51d
+# %% ../nbs/40_spotting.ipynb #6ddce723
 @dataclass(frozen=True)
 class Candidates:
     "Stretches of the prepared sentence that may be the sign."
@@ -68,7 +68,7 @@ class Candidates:
     start: np.ndarray   # int (E,) first frame
     end: np.ndarray     # int (E,) the frame after the last
 
-# %% ../nbs/40_spotting.ipynb #4d4c492e
+# %% ../nbs/40_spotting.ipynb #203a93bb
 def by_dtw(query: Prepared, sentence: Prepared) -> Candidates:
     "Fit the query into the sentence; nothing is trained but the threshold."
     found = match(query, sentence)
@@ -76,7 +76,7 @@ def by_dtw(query: Prepared, sentence: Prepared) -> Candidates:
     score = dtw_threshold().score(found.curve[possible])
     return Candidates('subsequence DTW', float(score.max(initial=0)), score, found.start[possible], possible + 1)
 
-# %% ../nbs/40_spotting.ipynb #93724ff9
+# %% ../nbs/40_spotting.ipynb #f43f5920
 def windows(frames: int,   # of the sentence
             width: int,    # of a window
            ) -> np.ndarray:  # int (W, 2) first frame, frame after the last
@@ -85,7 +85,7 @@ def windows(frames: int,   # of the sentence
     first = np.unique(np.r_[np.arange(0, frames - width, max(1, width // 4)), frames - width])
     return np.stack([first, first + width], 1)
 
-# %% ../nbs/40_spotting.ipynb #24077898
+# %% ../nbs/40_spotting.ipynb #06e53eea
 def window_corpus(query: Prepared, sentence: Prepared, spans: np.ndarray):  # (W, 2) -> Corpus of W + 1 pairs
     "The query paired with the whole sentence, and with each window of it, as a model wants it."
     from signspot.corpus import Corpus
@@ -96,7 +96,7 @@ def window_corpus(query: Prepared, sentence: Prepared, spans: np.ndarray):  # (W
     return Corpus('windows', np.concatenate(clips), np.array([len(c) for c in clips]), kind, unknown, unknown, pairs,
                   np.zeros(n - 1, int), np.full((n - 1, 2), -1), sentence.fps)
 
-# %% ../nbs/40_spotting.ipynb #cb4c5469
+# %% ../nbs/40_spotting.ipynb #969dee42
 def check_sizes(model: Path):  # a folder with a model
     "Raise `BadInput` for a config with sizes that no model has, before memory is asked for. What else is wrong, `load_model` says."
     try: config = json.loads((model/'config.json').read_text())
@@ -106,7 +106,7 @@ def check_sizes(model: Path):  # a folder with a model
         if not (isinstance(size, int) and 1 <= size <= 10_000): raise BadInput(f'{model/"config.json"}: {name} is {size!r}, which cannot be')
     if sizes.get('layers', 1) * sizes.get('d', 1) * max(sizes.get('d', 1), sizes.get('width', 1)) > 1e9: raise BadInput(f'{model/"config.json"}: a model of that size cannot be')
 
-# %% ../nbs/40_spotting.ipynb #e03c6789
+# %% ../nbs/40_spotting.ipynb #4191aa8c
 def looking(model: str | Path | None = None,  # a folder written by `signspot.train.save_model`; None: DTW
            ) -> Callable[[Prepared, Prepared], Candidates]:
     "A way to look for a query in a sentence. Raises `BadInput` for a folder without a model."
@@ -122,7 +122,7 @@ def looking(model: str | Path | None = None,  # a folder written by `signspot.tr
         return Candidates(f'model {Path(model).name}', float(score[0]), score[1:], *spans.T)
     return by_model
 
-# %% ../nbs/40_spotting.ipynb #18cc9f6e
+# %% ../nbs/40_spotting.ipynb #448f0994
 def distinct(found: Candidates, least: float) -> list[int]:  # positions of candidates, best first
     "Candidates of at least this score that do not overlap a better one."
     taken, kept = np.zeros(int(found.end.max(initial=0)), bool), []
@@ -133,14 +133,14 @@ def distinct(found: Candidates, least: float) -> list[int]:  # positions of cand
         kept.append(int(i))
     return kept
 
-# %% ../nbs/40_spotting.ipynb #a9813c5b
+# %% ../nbs/40_spotting.ipynb #1945682a
 def inner_scores(found: Candidates, frames: int) -> np.ndarray:  # (frames,)
     "The score of the best candidate about each frame; 0 where there is none."
     curve, margin = np.zeros(frames), (found.end - found.start) // 4
     for i in np.argsort(found.score, kind='stable'): curve[found.start[i] + margin[i]:found.end[i] - margin[i]] = found.score[i]
     return curve
 
-# %% ../nbs/40_spotting.ipynb #aff01354
+# %% ../nbs/40_spotting.ipynb #614a7d38
 @dataclass(frozen=True)
 class Span:
     "A stretch of the sentence."
@@ -150,7 +150,7 @@ class Span:
 
     def __str__(self) -> str: return f'{self.start:.2f}-{self.end:.2f} s'
 
-# %% ../nbs/40_spotting.ipynb #d12a2a35
+# %% ../nbs/40_spotting.ipynb #0e6dd78f
 @dataclass(frozen=True, repr=False)
 class Spots:
     "Whether and where a query's sign is in a sentence. Draws itself."
@@ -176,7 +176,7 @@ class Spots:
 
     def __repr__(self): return f'{self.verdict}  score {self.score:.2f} (threshold {self.threshold:.2f})  {self.where}'
 
-# %% ../nbs/40_spotting.ipynb #4cfa9501
+# %% ../nbs/40_spotting.ipynb #c02e6715
 def warnings(spots: Spots) -> list[str]:
     "What should make a reader doubt the answer: one line each."
     said = []
@@ -184,7 +184,7 @@ def warnings(spots: Spots) -> list[str]:
         if clip.prepared.seen < .75: said.append(f'hands were seen in only {clip.prepared.seen:.0%} of the {role} {clip.name}: do not rely on this answer')
     return said
 
-# %% ../nbs/40_spotting.ipynb #9fe203e5
+# %% ../nbs/40_spotting.ipynb #9cef2f24
 def to_dict(spots: Spots) -> dict:
     "The answer as plain values, ready for JSON: times in seconds, scores 0 to 1."
     seen = {role: round(clip.prepared.seen, 3) for role, clip in (('query', spots.query), ('sentence', spots.sentence))}
@@ -197,12 +197,12 @@ def to_dict(spots: Spots) -> dict:
 Spots.to_dict, Spots.warnings = to_dict, property(warnings)
 Spots.to_json = lambda self: json.dumps(to_dict(self), allow_nan=False)
 
-# %% ../nbs/40_spotting.ipynb #786dd76c
+# %% ../nbs/40_spotting.ipynb #1459c8a4
 def seconds(prepared: Prepared, start: int, end: int, score: float) -> Span:
     "Frames of a prepared clip as seconds of the clip that was given."
     return Span(float(prepared.offset_s + start / prepared.fps), float(prepared.offset_s + end / prepared.fps), float(score))
 
-# %% ../nbs/40_spotting.ipynb #d782a373
+# %% ../nbs/40_spotting.ipynb #19936f69
 def spot(query: str | Path | Pose,          # a video or .pose file that shows one sign
          sentence: str | Path | Pose,       # a video or .pose file of signing
          model: str | Path | None = None,   # a folder with a trained model; None: subsequence DTW
@@ -219,13 +219,13 @@ def spot(query: str | Path | Pose,          # a video or .pose file that shows o
     return Spots(present, found.present, threshold, tuple(sure) if present else (), spans[0] if spans else None,
                  inner_scores(found, len(clip.prepared)), times, found.method, asked, clip)
 
-# %% ../nbs/40_spotting.ipynb #41b43881
+# %% ../nbs/40_spotting.ipynb #46651612
 def for_drawing(pose: Pose) -> Pose:
     "Body, hands and, where there is one, the outline of the face."
     try: return pose.select(HOLISTIC_178)
     except BadInput: return pose.select(PAPER_50)
 
-# %% ../nbs/40_spotting.ipynb #370d462d
+# %% ../nbs/40_spotting.ipynb #22b048f8
 def timed_strip(ax, pose: Pose,
                 frames: np.ndarray,  # int (F,) which frames
                 at: np.ndarray,      # (F,) where on the x axis the middle of each belongs
@@ -242,17 +242,17 @@ def timed_strip(ax, pose: Pose,
     ax.set(ylim=(bottom, top), yticks=[])
     ax.spines[:].set_visible(False)
 
-# %% ../nbs/40_spotting.ipynb #169000ec
+# %% ../nbs/40_spotting.ipynb #8abc8c99
 def strip_capacity(ax, pose: Pose) -> int:
     "How many skeletons fit side by side."
     left, right, top, bottom = picture_window(pose)
     box = ax.get_window_extent()
     return max(1, int(box.width / (.95 * box.height * (right - left) / (bottom - top))))
 
-# %% ../nbs/40_spotting.ipynb #7719ca29
+# %% ../nbs/40_spotting.ipynb #7d57afa4
 INK, FOUND, LOST = '#333333', '#2a9d5c', '#8a8a8a'   # text and curve, a span that was found, the best fit of an absent sign
 
-# %% ../nbs/40_spotting.ipynb #bb2e0c6b
+# %% ../nbs/40_spotting.ipynb #2e11a9f1
 def plain_strip(ax, pose: Pose, moments: np.ndarray, title: str):
     "Some moments of a clip (seconds), evenly spread over the axes, under a title."
     frames = np.round(moments * pose.fps).astype(int).clip(0, len(pose) - 1)
@@ -262,7 +262,7 @@ def plain_strip(ax, pose: Pose, moments: np.ndarray, title: str):
     timed_strip(ax, shown, np.linspace(0, len(shown) - 1, n).round().astype(int), (np.arange(n) + .5) / n, np.zeros(n, bool))
     ax.set_title(title, loc='left', fontsize=9.5, color=INK)
 
-# %% ../nbs/40_spotting.ipynb #a52117f5
+# %% ../nbs/40_spotting.ipynb #683b64c3
 def strip_moments(length: float, apart: float, best: Span | None) -> np.ndarray:  # (F,) seconds
     "Moments this far apart, none cut off at an edge, one of them in the middle of the best fit."
     middle = (best.start + best.end) / 2 if best else length / 2
@@ -270,12 +270,12 @@ def strip_moments(length: float, apart: float, best: Span | None) -> np.ndarray:
     whole = at[(at > .4 * apart) & (at < length - .4 * apart)]
     return whole if whole.size else np.array([middle])
 
-# %% ../nbs/40_spotting.ipynb #a7b60774
+# %% ../nbs/40_spotting.ipynb #831b33dd
 def caption(role: str, clip: Clip) -> str:
     "What a strip shows, with the clip's name if it has one of its own."
     return role if clip.name == role else f'{role}: {clip.name}'
 
-# %% ../nbs/40_spotting.ipynb #38fee784
+# %% ../nbs/40_spotting.ipynb #1f8f341e
 def sentence_strip(ax, spots: Spots):
     "The whole sentence along its time; what is outside the found spans is pale."
     shown = for_drawing(spots.sentence.pose)
@@ -286,7 +286,7 @@ def sentence_strip(ax, spots: Spots):
     timed_strip(ax, shown, (at * shown.fps).astype(int).clip(0, len(shown) - 1), at, np.all(far, axis=0) if far else np.ones(len(at), bool))
     ax.set_title(caption('sentence', spots.sentence), loc='left', fontsize=9.5, color=INK)
 
-# %% ../nbs/40_spotting.ipynb #064692d0
+# %% ../nbs/40_spotting.ipynb #df21a577
 def score_curve(ax, spots: Spots):
     "The score along the sentence, and the threshold."
     ax.fill_between(spots.times, spots.curve, color=INK, alpha=.12, lw=0)
@@ -296,12 +296,12 @@ def score_curve(ax, spots: Spots):
     ax.set(xlim=(0, spots.sentence.pose.seconds), ylim=(0, 1), yticks=[0, .5, 1], xlabel='seconds', ylabel='score')
     ax.spines[['top', 'right']].set_visible(False)
 
-# %% ../nbs/40_spotting.ipynb #a4151edf
+# %% ../nbs/40_spotting.ipynb #68ec9963
 def found_frames(spots: Spots) -> np.ndarray:  # (F,) seconds
     "Moments of the best fit."
     return np.arange(spots.best.start, spots.best.end, 1 / spots.sentence.prepared.fps) + .5 / spots.sentence.prepared.fps
 
-# %% ../nbs/40_spotting.ipynb #a9cb86ad
+# %% ../nbs/40_spotting.ipynb #aea1d96a
 def draw_spots(spots: Spots):  # -> matplotlib Figure
     "Query and find above; the sentence and its score below."
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -322,28 +322,29 @@ def draw_spots(spots: Spots):  # -> matplotlib Figure
     figure.text(.975, .948, f'score {spots.score:.2f}, threshold {spots.threshold:.2f}, {spots.method}', fontsize=9.5, color=INK, ha='right')
     return figure
 
-# %% ../nbs/40_spotting.ipynb #0bac3de0
+# %% ../nbs/40_spotting.ipynb #d447787d
 PICTURES = ('.png', '.pdf', '.svg', '.jpg')
 
-# %% ../nbs/40_spotting.ipynb #f5710336
+# %% ../nbs/40_spotting.ipynb #b0525d5b
 def check_picture(path: str | Path) -> Path:
     "Refuse a file name that no picture can have, before anything is computed. Raises `BadInput`."
     path = Path(path)
-    if len(path.name) > 200: raise BadInput(f'the name of the picture is too long: {path.name[:40]}...')
     if path.suffix.lower() not in PICTURES: raise BadInput(f'{path}: a picture must end in {", ".join(PICTURES)}')
-    if path.is_dir(): raise BadInput(f'{path} is a folder, not a picture')
+    try: is_folder = path.is_dir()
+    except (OSError, ValueError) as error: raise BadInput(f'cannot write {path}: {getattr(error, "strerror", None) or error}') from error
+    if is_folder: raise BadInput(f'{path} is a folder, not a picture')
     folder = next(parent for parent in path.absolute().parents if parent.exists())   # what is missing below it will be made
     if not (folder.is_dir() and os.access(folder, os.W_OK)): raise BadInput(f'cannot write {path}: {folder} is not a folder one may write to')
     return path
 
-# %% ../nbs/40_spotting.ipynb #d1f0c80d
+# %% ../nbs/40_spotting.ipynb #7754bcc3
 def plot(spots: Spots, path: str | Path) -> Path:
     "Write the picture; the suffix says which kind. Raises `BadInput` for an unknown one or a place that cannot be written."
     path, figure = check_picture(path), draw_spots(spots)
     with atomic(path) as part: figure.savefig(part)
     return path
 
-# %% ../nbs/40_spotting.ipynb #9a600708
+# %% ../nbs/40_spotting.ipynb #15c875c9
 def spots_png(spots: Spots) -> bytes:
     "The picture, as Jupyter shows it."
     buffer = io.BytesIO()

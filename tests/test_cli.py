@@ -172,11 +172,12 @@ def model(tmp_path):
     return save_model(Spotter(SpotterConfig(encoder='1d', d=16, width=16, heads=2)), tmp_path/'model')
 
 
-@pytest.mark.parametrize('name, value', [('heads', 0), ('heads', -4), ('layers', 10**20), ('layers', 9000), ('d', '16'), ('width', 2.5), ('tokens', None)])
-def test_a_model_of_an_absurd_size(name, value, model, folder, capsys):
+@pytest.mark.parametrize('name, value, what', [('heads', 0, 'heads is 0,'), ('heads', -4, 'heads is -4,'), ('layers', 10**20, 'layers is 1000'), ('layers', 9000, 'not a model written by signspot'),
+                                               ('d', '16', "d is '16',"), ('width', 2.5, 'width is 2.5,'), ('tokens', None, 'tokens is None,'), ('width', 10_000, 'not a model written by signspot')])
+def test_a_model_of_an_absurd_size(name, value, what, model, folder, capsys):
     config = json.loads((model/'config.json').read_text())
     (model/'config.json').write_text(json.dumps(config | {name: value}))
-    assert 'model' in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--model', model)
+    assert what in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--model', model)
 
 
 def test_a_model_with_damaged_weights(model, folder, capsys):
@@ -197,7 +198,7 @@ def test_a_frame_rate_that_cannot_be_meant(fps, folder, capsys):
 
 
 def test_names_that_no_file_can_have(folder, capsys):
-    long = 'a' * 300
-    assert 'too long' in one_line(capsys, 'spot', f'{long}.pose', folder/'sentence.pose')
-    assert 'too long' in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--plot', f'{long}.png')
+    for long in ('a' * 300, '手' * 150):
+        assert 'too long' in one_line(capsys, 'spot', f'{long}.pose', folder/'sentence.pose')
+        assert 'too long' in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--plot', f'{long}.png')
     assert 'must end in' in one_line(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--plot', '')
