@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv table2 smoke test lab readme publish export clean
+.PHONY: help venv table2 smoke test lab readme card publish export clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 
 readme: $(INSTALLED)  ## README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py --run
+
+card: $(INSTALLED)  ## measure the corpora anew and write data/README.md
+	@$(BIN)/python tools/data_card.py --measure
 
 publish: $(INSTALLED)  ## what was rerun into nbs/paper and the README, to be committed
 	@$(BIN)/python tools/adopt.py

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LossConfig', 'bce', 'contrastive', 'pair_loss', 'best_threshold']
 
-# %% ../nbs/30_losses.ipynb #084b3a60
+# %% ../nbs/30_losses.ipynb #0cab5159
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from .pose import BadInput
 from .spotter import TEMPERATURE, Output
 
-# %% ../nbs/30_losses.ipynb #ada7c567
+# %% ../nbs/30_losses.ipynb #ad108026
 @dataclass(frozen=True)
 class LossConfig:
     "Which loss. Raises `BadInput` for one there is not."
@@ -25,15 +25,17 @@ class LossConfig:
 
     def __post_init__(self):
         if self.kind not in ('bce', 'contrastive', 'both'): raise BadInput(f'loss is {self.kind!r}, but must be one of bce, contrastive, both')
+        if not 0 <= self.weight < np.inf: raise BadInput(f'loss: weight is {self.weight}, but must be 0 or more')
+        if not 0 < self.temperature < np.inf: raise BadInput(f'loss: temperature is {self.temperature}, but must be above 0')
 
-# %% ../nbs/30_losses.ipynb #e8b53f05
+# %% ../nbs/30_losses.ipynb #63fe9360
 def bce(output: Output,
         label: Tensor,  # float (B,) 1 if present
        ) -> Tensor:     # ()
     "Binary cross-entropy of the head's logit (paper, section 3)."
     return F.binary_cross_entropy_with_logits(output.logits, label)
 
-# %% ../nbs/30_losses.ipynb #06b8b6ad
+# %% ../nbs/30_losses.ipynb #0fec456d
 def contrastive(output: Output,
                 label: Tensor,                     # float (B,) 1 if present
                 temperature: float = TEMPERATURE,  # (paper)
@@ -43,7 +45,7 @@ def contrastive(output: Output,
     present, absent = similarity[label == 1], similarity[label == 0]    # (P,), (A,)
     return F.softplus(absent.logsumexp(0) - present).sum() / max(1, len(present))
 
-# %% ../nbs/30_losses.ipynb #eef83efb
+# %% ../nbs/30_losses.ipynb #cb913b69
 def pair_loss(output: Output,
               label: Tensor,                     # float (B,) 1 if present
               config: LossConfig = LossConfig(),
@@ -53,7 +55,7 @@ def pair_loss(output: Output,
     agreement = contrastive(output, label, config.temperature)
     return agreement if config.kind == 'contrastive' else bce(output, label) + config.weight * agreement
 
-# %% ../nbs/30_losses.ipynb #57fdefd1
+# %% ../nbs/30_losses.ipynb #2bdbd243
 def best_threshold(label: np.ndarray,  # (P,) 0 or 1
                    score: np.ndarray,  # (P,) higher means present
                   ) -> float:          # present if score > threshold; the lowest of equally good ones

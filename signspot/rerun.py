@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['paper_notebooks', 'known_parameters', 'python_value', 'check_parameters', 'execute', 'preset_folder', 'rerun']
 
-# %% ../nbs/50_rerun.ipynb #5be57c26
+# %% ../nbs/50_rerun.ipynb #0136be42
 import ast
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from .engine import sweep
 from .pose import BadInput, atomic
 
-# %% ../nbs/50_rerun.ipynb #d8cfaefc
+# %% ../nbs/50_rerun.ipynb #bc810c06
 def paper_notebooks(start: str | Path = '.') -> dict[str, Path]:  # name -> path
     "The paper notebooks of the clone we stand in. Raises `BadInput` outside of one."
     start = Path(start).resolve()
@@ -22,20 +22,20 @@ def paper_notebooks(start: str | Path = '.') -> dict[str, Path]:  # name -> path
         if found: return {path.stem: path for path in found if not path.stem.startswith('.')}
     raise BadInput(f'no nbs/paper in {start} or above it: rerun works inside a clone of the repository')
 
-# %% ../nbs/50_rerun.ipynb #4705c9fc
+# %% ../nbs/50_rerun.ipynb #8246e154
 def known_parameters(notebook: Path) -> dict[str, dict]:  # name -> {'default': text, 'help': text, ...}
     "What a notebook's `parameters` cell offers. Raises `BadInput` if papermill is not installed."
     try: import papermill
     except ImportError: raise BadInput('rerunning notebooks needs papermill: pip install ".[paper]" in the clone') from None
     return papermill.inspect_notebook(str(notebook))
 
-# %% ../nbs/50_rerun.ipynb #d1d35849
+# %% ../nbs/50_rerun.ipynb #d8e3ca64
 def python_value(text):  # '3' -> 3, '[0, 1]' -> [0, 1], 'smoke' -> 'smoke'
     "A parameter as typed on a command line: a Python literal if it is one, else the text."
     try: return ast.literal_eval(text) if isinstance(text, str) else text
     except (ValueError, SyntaxError): return text
 
-# %% ../nbs/50_rerun.ipynb #847c98a1
+# %% ../nbs/50_rerun.ipynb #b758d3ce
 def check_parameters(notebook: Path, given: dict) -> dict:  # the same, as Python values
     "Refuse unknown names, values outside of a `one of` list, and values of another type than the default's."
     known = known_parameters(notebook)
@@ -50,20 +50,20 @@ def check_parameters(notebook: Path, given: dict) -> dict:  # the same, as Pytho
             raise BadInput(f'{notebook.stem}: {name} must be of the kind of {default!r}, not {value!r}')
     return values
 
-# %% ../nbs/50_rerun.ipynb #044fadbb
+# %% ../nbs/50_rerun.ipynb #a3f22e9c
 def execute(notebook: Path, out: Path, values: dict, echo: bool):
     "Execute with papermill, in the notebook's folder."
     import papermill
     papermill.execute_notebook(str(notebook), str(out), values, cwd=str(notebook.parent), kernel_name='python3', progress_bar=False,
                                stdout_file=sys.stdout if echo else None, extra_arguments=['--IPKernelApp.log_level=ERROR'])
 
-# %% ../nbs/50_rerun.ipynb #eecd4a47
+# %% ../nbs/50_rerun.ipynb #742f6951
 def preset_folder(notebook: Path, values: dict) -> str:  # '' for the default preset
     "Results of other presets than the default have a folder of their own, so that seconds of `smoke` never overwrite a published table."
     known = known_parameters(notebook).get('preset')
     return '' if not known or values.get('preset', python_value(known['default'])) == python_value(known['default']) else values['preset']
 
-# %% ../nbs/50_rerun.ipynb #1fe64c94
+# %% ../nbs/50_rerun.ipynb #084d45d2
 def rerun(name: str,                    # of a notebook in nbs/paper
           parameters: dict | None = None,  # names and values, as text or as Python values
           out: str | Path | None = None,   # the executed notebook; default figures/NAME.ipynb, or figures/PRESET/NAME.ipynb for a preset that is not the default
@@ -81,7 +81,8 @@ def rerun(name: str,                    # of a notebook in nbs/paper
     with atomic(out) as part:
         try: execute(notebook, part, values, echo)
         except PapermillExecutionError as error:
-            failed = out.with_suffix('.failed.ipynb')
+            said, failed = error.evalue.splitlines()[0] if error.evalue else '', out.with_suffix('.failed.ipynb')
+            if error.ename == 'BadInput': raise BadInput(f'{name}: {said}') from error           # says all there is to see
             part.replace(failed)
-            raise BadInput(f'{name}: {error.ename} in cell {error.exec_count}: {error.evalue.splitlines()[0] if error.evalue else ""} (see {failed})') from error
+            raise BadInput(f'{name}: {error.ename} in cell {error.exec_count}: {said} (see {failed})') from error
     return out

@@ -6,7 +6,7 @@
 __all__ = ['CLS', 'QUERY', 'SEP', 'SENTENCE', 'PADDING', 'TEMPERATURE', 'SpotterConfig', 'Batch', 'batch_of', 'Layout', 'layout',
            'Embedding', 'Attention', 'Block', 'Transformer', 'mean_over', 'read_out', 'Output', 'Spotter']
 
-# %% ../nbs/21_spotter.ipynb #8b3e962e
+# %% ../nbs/21_spotter.ipynb #eef99818
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from .corpus import Corpus
 from .encoder import FrameEncoder1D, FrameEncoder2D
 from .pose import BadInput
 
-# %% ../nbs/21_spotter.ipynb #0d742910
+# %% ../nbs/21_spotter.ipynb #97a2259c
 @dataclass(frozen=True)
 class SpotterConfig:
     "Every hyperparameter of the model. Raises `BadInput` for a value that cannot be."
@@ -39,9 +39,15 @@ class SpotterConfig:
         for name, allowed in {'encoder': ('1d', '2d'), 'readout': ('cls', 'max', 'mean'), 'answer': ('head', 'similarity')}.items():
             if getattr(self, name) not in allowed:
                 raise BadInput(f'spotter: {name} is {getattr(self, name)!r}, but must be one of {", ".join(allowed)}')
+        for name in ('d', 'layers', 'heads', 'width', 'tokens'):
+            size = getattr(self, name)
+            if type(size) is not int or not 1 <= size <= 10_000: raise BadInput(f'spotter: {name} is {size!r}, but must be a whole number from 1 to 10000')
+        if self.layers * self.d * max(self.d, self.width) > 1e9: raise BadInput(f'spotter: {self.layers} layers {self.d} wide, {self.width} inside, do not fit into any memory')
         if self.d % self.heads: raise BadInput(f'spotter: d = {self.d} cannot be divided among {self.heads} heads')
+        if not 0 <= self.dropout < 1: raise BadInput(f'spotter: dropout is {self.dropout!r}, but must be from 0 to below 1')
+        if type(self.norm_first) is not bool: raise BadInput(f'spotter: norm_first is {self.norm_first!r}, but must be true or false')
 
-# %% ../nbs/21_spotter.ipynb #cbfed02c
+# %% ../nbs/21_spotter.ipynb #5e402682
 class Batch(NamedTuple):
     "Pairs of clips, each clip once."
     frames: Tensor  # float32 (N, 50, 2) of all clips, end to end
@@ -49,7 +55,7 @@ class Batch(NamedTuple):
     pairs: Tensor   # int (B, 2) query clip, sentence clip
     label: Tensor   # float32 (B,) 1 if the query's sign is in the sentence
 
-# %% ../nbs/21_spotter.ipynb #57ae8c98
+# %% ../nbs/21_spotter.ipynb #6a059204
 def batch_of(corpus: Corpus,
              chosen: np.ndarray,                  # (B,) which pairs
              augment: Callable | None = None,     # (frames (N, 50, 2), length (C,)) -> frames, for training
@@ -63,7 +69,7 @@ def batch_of(corpus: Corpus,
     return Batch(torch.from_numpy(np.asarray(frames, np.float32)), torch.from_numpy(length.astype(np.int64)),
                  torch.from_numpy(pairs.reshape(-1, 2)), torch.from_numpy(corpus.label[chosen].astype(np.float32)))
 
-# %% ../nbs/21_spotter.ipynb #cd2e3c90
+# %% ../nbs/21_spotter.ipynb #1df3a0cc
 CLS, QUERY, SEP, SENTENCE, PADDING = range(5)
 
 class Layout(NamedTuple):
@@ -71,7 +77,7 @@ class Layout(NamedTuple):
     kind: Tensor    # int (B, T): CLS, QUERY, SEP, SENTENCE or PADDING
     source: Tensor  # int (B, T) row of the table [CLS], [SEP], then the batch's N frames; padding points at [SEP] and is never looked at
 
-# %% ../nbs/21_spotter.ipynb #833f15d1
+# %% ../nbs/21_spotter.ipynb #67267eb1
 def layout(length: Tensor,  # (C,) frames of each clip
            pairs: Tensor,   # (B, 2) query clip, sentence clip
           ) -> Layout:
@@ -85,7 +91,7 @@ def layout(length: Tensor,  # (C,) frames of each clip
     special = torch.where(kind == CLS, 0, 1)
     return Layout(kind, torch.where((kind == QUERY) | (kind == SENTENCE), frame, special))
 
-# %% ../nbs/21_spotter.ipynb #00dd49cd
+# %% ../nbs/21_spotter.ipynb #64ffdf58
 class Embedding(nn.Module):
     "Frame vectors to tokens: plus position, plus type, LayerNorm, dropout (paper, section 3; the order is BERT's)."
     def __init__(self, config: SpotterConfig):
@@ -105,7 +111,7 @@ class Embedding(nn.Module):
         token = F.embedding(layout.source, table) + self.position.weight[:T] + self.token_type((layout.kind >= SENTENCE).long())
         return self.dropout(self.norm(token))
 
-# %% ../nbs/21_spotter.ipynb #afc2eef2
+# %% ../nbs/21_spotter.ipynb #d9c9be99
 class Attention(nn.Module):
     "Multi-head self-attention on `scaled_dot_product_attention`."
     def __init__(self, config: SpotterConfig):
@@ -121,7 +127,7 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])      # (B, H, T, d / H)
         return self.out(y.transpose(1, 2).flatten(2))
 
-# %% ../nbs/21_spotter.ipynb #bab2fb3f
+# %% ../nbs/21_spotter.ipynb #709118ae
 class Block(nn.Module):
     "One layer of the transformer, BERT's order or norm first."
     def __init__(self, config: SpotterConfig):
@@ -139,7 +145,7 @@ class Block(nn.Module):
         x = self.norm1(x + self.dropout(self.attention(x, mask)))
         return self.norm2(x + self.dropout(self.feed(x)))
 
-# %% ../nbs/21_spotter.ipynb #20fe130f
+# %% ../nbs/21_spotter.ipynb #3335203d
 class Transformer(nn.Module):
     "Blocks one after the other; with norm first, one LayerNorm more at the end."
     def __init__(self, config: SpotterConfig):
@@ -151,7 +157,7 @@ class Transformer(nn.Module):
         for block in self.blocks: x = block(x, mask)
         return self.norm(x)
 
-# %% ../nbs/21_spotter.ipynb #6b6860c2
+# %% ../nbs/21_spotter.ipynb #1343eeef
 def mean_over(x: Tensor,      # (B, T, d)
               mask: Tensor,   # bool (B, T)
              ) -> Tensor:     # (B, d)
@@ -159,7 +165,7 @@ def mean_over(x: Tensor,      # (B, T, d)
     weight = mask / mask.sum(1, keepdim=True)                    # (B, T)
     return (weight.to(x.dtype).unsqueeze(1) @ x).squeeze(1)
 
-# %% ../nbs/21_spotter.ipynb #100f1343
+# %% ../nbs/21_spotter.ipynb #7f1e4798
 def read_out(x: Tensor,       # (B, T, d)
              kind: Tensor,    # (B, T)
              how: str,        # 'cls', 'max' or 'mean'
@@ -169,7 +175,7 @@ def read_out(x: Tensor,       # (B, T, d)
     mask = kind != PADDING
     return mean_over(x, mask) if how == 'mean' else x.masked_fill(~mask.unsqueeze(2), -torch.inf).amax(1)
 
-# %% ../nbs/21_spotter.ipynb #04ed2d38
+# %% ../nbs/21_spotter.ipynb #4e2179ab
 TEMPERATURE = .07  # of the contrastive loss (paper, section 4)
 
 class Output(NamedTuple):
@@ -189,7 +195,7 @@ class Output(NamedTuple):
         "(B,) in 0..1, present above 0.5: a probability from the head, or the similarity put on that scale."
         return torch.sigmoid(self.logits if self.boundary is None else (self.similarity - self.boundary) / TEMPERATURE)
 
-# %% ../nbs/21_spotter.ipynb #a14977c8
+# %% ../nbs/21_spotter.ipynb #7cc008cf
 class Spotter(nn.Module):
     "Is the query's sign in the sentence? (paper, section 3)"
     def __init__(self, config: SpotterConfig = SpotterConfig()):

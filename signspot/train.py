@@ -7,7 +7,7 @@ __all__ = ['TrainConfig', 'length_batches', 'infer', 'predict', 'save_model', 'l
            'history_png', 'Run', 'start', 'learning_rate', 'train_step', 'train_epoch', 'validate', 'save_state',
            'load_state', 'read_log', 'write_log', 'run_settings', 'fingerprint', 'one_epoch', 'train']
 
-# %% ../nbs/31_train.ipynb #7b504608
+# %% ../nbs/31_train.ipynb #45f7ff20
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
@@ -26,7 +26,7 @@ from .pose import BadInput, atomic
 from .prepare import Augmentation, augment
 from .spotter import Batch, Output, Spotter, SpotterConfig, batch_of
 
-# %% ../nbs/31_train.ipynb #f07e629a
+# %% ../nbs/31_train.ipynb #ca614b6a
 @dataclass(frozen=True)
 class TrainConfig:
     "How to train."
@@ -42,7 +42,14 @@ class TrainConfig:
     seed: int = 0                     # initial weights, order, augmentation, dropout
     precision: str = '32-true'        # Lightning Fabric's name; 'bf16-mixed' on a GPU
 
-# %% ../nbs/31_train.ipynb #a776707e
+    def __post_init__(self):
+        "Raise `BadInput` for a value that cannot be."
+        for name in ('warmup', 'epochs', 'patience', 'batch'):
+            if getattr(self, name) < 1: raise BadInput(f'training: {name} is {getattr(self, name)}, but must be 1 or more')
+        for name, least in (('lr', 0), ('weight_decay', 0), ('clip', 1e-12)):
+            if not least <= getattr(self, name) < math.inf: raise BadInput(f'training: {name} is {getattr(self, name)}, but must be a number above 0' + ', or 0' * (not least))
+
+# %% ../nbs/31_train.ipynb #d787a0aa
 def length_batches(corpus: Corpus,
                    size: int,                                # pairs in a batch
                    rng: np.random.Generator | None = None,   # None: no noise, no shuffling, for validation
@@ -55,13 +62,14 @@ def length_batches(corpus: Corpus,
     batches = np.split(order, range(size, len(order), size))
     return [batches[i] for i in rng.permutation(len(batches))] if rng else batches
 
-# %% ../nbs/31_train.ipynb #bba05f43
+# %% ../nbs/31_train.ipynb #4bc5470d
 @torch.inference_mode()
 def infer(model: Spotter,
           corpus: Corpus,
           size: int = 256,   # pairs in a batch; changes the time it takes, not the result
          ) -> Output:        # of all pairs, in the corpus's order, on the CPU
     "What the model says about every pair."
+    if not len(corpus): raise BadInput(f'{corpus.name} has no pairs to ask about')
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     batches = length_batches(corpus, size)
@@ -71,14 +79,14 @@ def infer(model: Spotter,
     logits, query, sentence = (torch.cat(part).cpu()[back] for part in list(zip(*outputs))[:3])
     return Output(logits, query, sentence, None if outputs[0].boundary is None else model.boundary.cpu())
 
-# %% ../nbs/31_train.ipynb #db2d262f
+# %% ../nbs/31_train.ipynb #8b3a531c
 def predict(model: Spotter, corpus: Corpus,
             size: int = 256) -> np.ndarray:  # (P,) in 0..1; present above one half
     "The score of every pair, in the corpus's order (see `Output.score`)."
     if not len(corpus): return np.zeros(0, np.float32)
     return infer(model, corpus, size).score.numpy()
 
-# %% ../nbs/31_train.ipynb #eba0bb8e
+# %% ../nbs/31_train.ipynb #5a0b5d5a
 def save_model(model: Spotter, folder: str | Path) -> Path:
     "Write `model.safetensors` and `config.json` into the folder."
     from safetensors.torch import save_file
@@ -87,7 +95,7 @@ def save_model(model: Spotter, folder: str | Path) -> Path:
     with atomic(folder / 'config.json') as part: part.write_text(json.dumps(asdict(model.config), indent=1))
     return folder
 
-# %% ../nbs/31_train.ipynb #fb4eb1e4
+# %% ../nbs/31_train.ipynb #1dbd9b80
 def load_model(folder: str | Path) -> Spotter:
     "Read what `save_model` wrote, ready to use. Raises `BadInput` for a folder that holds no such model."
     from safetensors import SafetensorError
@@ -101,7 +109,7 @@ def load_model(folder: str | Path) -> Spotter:
         raise BadInput(f'{folder} is not a model written by signspot: {str(error).splitlines()[0]}') from error
     return model.eval()
 
-# %% ../nbs/31_train.ipynb #a86cd32a
+# %% ../nbs/31_train.ipynb #aac9cb35
 @dataclass(frozen=True)
 class History:
     "How a training run went. Draws itself."
@@ -120,7 +128,7 @@ class History:
         if not self.epochs: return 'History(no epoch yet)'
         return f'History({len(self.epochs)} epochs, best {self.best + 1}: accuracy {self.epochs[self.best]["accuracy"]:.1%})'
 
-# %% ../nbs/31_train.ipynb #ee461cf1
+# %% ../nbs/31_train.ipynb #c658d41f
 def plot_history(history: History, axes=None):
     "Loss and validation curves side by side; the best epoch is marked."
     import matplotlib.pyplot as plt
@@ -135,7 +143,7 @@ def plot_history(history: History, axes=None):
     axes[1].legend(loc='lower right')
     return axes[0].figure
 
-# %% ../nbs/31_train.ipynb #82b4eb82
+# %% ../nbs/31_train.ipynb #05407aaf
 def history_png(history: History) -> bytes:
     "The plot, for notebooks."
     from io import BytesIO
@@ -147,7 +155,7 @@ def history_png(history: History) -> bytes:
 
 History.plot, History._repr_png_ = plot_history, history_png
 
-# %% ../nbs/31_train.ipynb #7c4a2c61
+# %% ../nbs/31_train.ipynb #69766055
 @dataclass
 class Run:
     "A training run in progress."
@@ -157,7 +165,7 @@ class Run:
     fabric: 'lightning_fabric.Fabric'
     history: History
 
-# %% ../nbs/31_train.ipynb #979ab55d
+# %% ../nbs/31_train.ipynb #17ad713a
 def start(model_config: SpotterConfig, config: TrainConfig) -> Run:
     "A new run: initial weights from the seed. After the contrastive loss alone, the similarity will decide."
     from lightning_fabric import Fabric
@@ -168,7 +176,7 @@ def start(model_config: SpotterConfig, config: TrainConfig) -> Run:
     model, optimiser = fabric.setup(model, optimiser)
     return Run(config, model, optimiser, fabric, History())
 
-# %% ../nbs/31_train.ipynb #0ca884df
+# %% ../nbs/31_train.ipynb #a59db1d6
 def learning_rate(config: TrainConfig,
                   step: int,          # steps done
                   steps: int,         # steps in all epochs
@@ -176,7 +184,7 @@ def learning_rate(config: TrainConfig,
     "Warm-up, then a cosine to zero (ours)."
     return config.lr * min(1., (step + 1) / config.warmup) * (1 + math.cos(math.pi * step / steps)) / 2
 
-# %% ../nbs/31_train.ipynb #dadcfcc2
+# %% ../nbs/31_train.ipynb #a3910b46
 def train_step(run: Run, batch: Batch, lr: float) -> torch.Tensor:  # () the loss before the step
     "Forward, backward, one step of AdamW."
     batch = run.fabric.to_device(batch)
@@ -188,7 +196,7 @@ def train_step(run: Run, batch: Batch, lr: float) -> torch.Tensor:  # () the los
     run.optimiser.step()
     return loss.detach()
 
-# %% ../nbs/31_train.ipynb #73593d60
+# %% ../nbs/31_train.ipynb #75d32f3b
 def train_epoch(run: Run, corpus: Corpus) -> float:  # mean loss
     "One pass over the pairs."
     config, epoch = run.config, len(run.history.epochs)
@@ -201,7 +209,7 @@ def train_epoch(run: Run, corpus: Corpus) -> float:  # mean loss
               for i, chosen in enumerate(batches)]
     return float(np.average(torch.stack(losses).cpu(), weights=[len(b) for b in batches]))
 
-# %% ../nbs/31_train.ipynb #defcaedf
+# %% ../nbs/31_train.ipynb #5688432f
 def validate(run: Run, corpus: Corpus) -> dict[str, float]:  # auc and accuracy
     "How good is it now? Sets the model's `boundary` where the similarity decides. Raises `BadInput` if training has diverged."
     from sklearn.metrics import roc_auc_score
@@ -213,7 +221,7 @@ def validate(run: Run, corpus: Corpus) -> dict[str, float]:  # auc and accuracy
     if output.boundary is not None: model.boundary.fill_(threshold)
     return {'auc': float(roc_auc_score(corpus.label, ranking)), 'accuracy': float(((ranking.numpy() > threshold) == corpus.label).mean())}
 
-# %% ../nbs/31_train.ipynb #1128dbed
+# %% ../nbs/31_train.ipynb #3a93c774
 def save_state(run: Run, path: Path):
     "Write weights, optimiser and history, as safetensors."
     from safetensors.torch import save_file
@@ -222,13 +230,15 @@ def save_state(run: Run, path: Path):
         tensors |= {f'optimiser.{i}.{name}': t for name, t in slots.items()}
     with atomic(path) as part: save_file({name: t.contiguous() for name, t in tensors.items()}, part, {'epochs': json.dumps(run.history.epochs)})
 
-# %% ../nbs/31_train.ipynb #104ddfed
+# %% ../nbs/31_train.ipynb #d3b62808
 def load_state(run: Run, path: Path):
-    "Put back what `save_state` wrote."
-    from safetensors import safe_open
-    with safe_open(path, 'pt') as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        run.history.epochs[:] = json.loads(file.metadata()['epochs'])
+    "Put back what `save_state` wrote. Raises `BadInput` for a damaged file."
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, 'pt') as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            run.history.epochs[:] = json.loads(file.metadata()['epochs'])
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error: raise BadInput(f'{path} is damaged: delete {path.parent} to train again') from error
     slots: dict[int, dict] = {}
     for name in [n for n in tensors if n.startswith('optimiser.')]:
         _, i, slot = name.split('.')
@@ -236,38 +246,40 @@ def load_state(run: Run, path: Path):
     run.model.load_state_dict({name.removeprefix('model.'): t for name, t in tensors.items()})
     run.optimiser.load_state_dict(run.optimiser.state_dict() | {'state': slots})
 
-# %% ../nbs/31_train.ipynb #4faffa19
+# %% ../nbs/31_train.ipynb #f748803d
 def read_log(out: Path, settings: dict) -> dict:
     "The folder's log, or an empty one. Raises `BadInput` if the folder holds another run."
     path = out / 'log.json'
     if not path.exists(): return settings | {'epochs': [], 'finished': False}
-    log = json.loads(path.read_text())
+    try: log = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error: raise BadInput(f'{path} is damaged: delete {out} to train again') from error
     other = [name for name in settings if log.get(name) != settings[name]]
     if other: raise BadInput(f'{out} holds a run with another {other[0]}: give another folder, or delete this one')
     return log
 
-# %% ../nbs/31_train.ipynb #c54ab167
+# %% ../nbs/31_train.ipynb #684cfc09
 def write_log(out: Path, settings: dict, run: Run):
     "Settings and epochs so far."
     log = settings | {'epochs': run.history.epochs, 'finished': run.history.ended(run.config)}
     with atomic(out / 'log.json') as part: part.write_text(json.dumps(log, indent=1))
 
-# %% ../nbs/31_train.ipynb #de096b71
+# %% ../nbs/31_train.ipynb #8d05ad44
 def run_settings(model_config: SpotterConfig, config: TrainConfig, train_corpus: Corpus, val_corpus: Corpus) -> dict:
     "What makes a run this run and no other, as plain JSON. Raises `BadInput` for data that cannot be trained on."
     for corpus in (train_corpus, val_corpus):
+        if (corpus.label < 0).any(): raise BadInput(f'{corpus.name}: {(corpus.label < 0).sum()} of its {len(corpus)} pairs have no label; take the others with corpus.subset(corpus.label >= 0)')
         if len(set(corpus.label.tolist())) < 2: raise BadInput(f'{corpus.name}: training and validation need pairs of both labels, present and absent')
     data = {'training': fingerprint(train_corpus), 'validation': fingerprint(val_corpus)}
     return json.loads(json.dumps({'model': asdict(model_config), 'training': asdict(config), 'data': data}))
 
-# %% ../nbs/31_train.ipynb #5ee01e5c
+# %% ../nbs/31_train.ipynb #50a1a139
 def fingerprint(corpus: Corpus) -> str:
     "Name, number of pairs, and a checksum over frames, pairs and labels."
     checksum = 0
     for part in (corpus.frames, corpus.length, corpus.pairs, corpus.label): checksum = crc32(np.ascontiguousarray(part), checksum)
     return f'{corpus.name}, {len(corpus)} pairs, {checksum:08x}'
 
-# %% ../nbs/31_train.ipynb #2c96438b
+# %% ../nbs/31_train.ipynb #5e9db6a8
 def one_epoch(run: Run, train_corpus: Corpus, val_corpus: Corpus, out: Path):
     "Train, validate, note it down; keep the model if it is the best so far."
     began = perf_counter()
@@ -275,7 +287,7 @@ def one_epoch(run: Run, train_corpus: Corpus, val_corpus: Corpus, out: Path):
     run.history.epochs.append({'loss': loss, **validate(run, val_corpus), 'seconds': round(perf_counter() - began, 2)})
     if run.history.best == len(run.history.epochs) - 1: save_model(run.model.module, out)
 
-# %% ../nbs/31_train.ipynb #4af82717
+# %% ../nbs/31_train.ipynb #c95233d3
 def train(model_config: SpotterConfig,
           config: TrainConfig,
           train_corpus: Corpus,

@@ -1,8 +1,11 @@
 "The command: answers on standard output, one clear line and status 2 for what cannot be used, nothing half-written."
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -73,6 +76,21 @@ FAULTS = {
     'one clip': (['spot', '{}/query.pose'], 'SENTENCE'),
     'no command': ([], 'COMMAND'),
     'mistyped command': (['spto', 'a', 'b'], "did you mean 'spot'"),
+    'mistyped action': (['corpus', 'descrbe', 'x'], "did you mean 'describe'"),
+    'no action': (['corpus'], 'ACTION'),
+    'no corpus': (['prepare', '{}/nowhere', '-o', '{}/out'], 'nowhere'),
+    'no corpus in a folder': (['prepare', '{}/nothing', '-o', '{}/out'], 'has no csv file'),
+    'mistyped form': (['prepare', 'wlsp:{}', '-o', '{}/out'], "did you mean 'wslp'"),
+    'no folder for a corpus': (['prepare', '{}'], '--out'),
+    'a letter as a corpus': (['corpus', 'describe', '{}/letter.mp4'], 'letter.mp4'),
+    'a sheet that is no picture': (['corpus', 'describe', 'procedural', '--sheet', '{}/sheet.txt'], 'sheet.txt'),
+    'a submission that is no table': (['predict', 'procedural', '-o', '{}/submission.txt'], '.csv'),
+    'threshold': (['predict', 'procedural', '-o', '{}/submission.csv', '--threshold', 'nan'], 'from 0 to 1'),
+    'a name that no corpus can have': (['prepare', 'a' * 300, '-o', '{}/out'], 'too long'),
+    'no name for a folder': (['extract', '{}/letter.mp4', '-o', ''], 'must be a name'),
+    'no name for media': (['corpus', 'describe', '{}', '--media', ''], 'must be a name'),
+    'media of generated signing': (['corpus', 'describe', 'procedural', '--media', '{}'], 'leave --media out'),
+    'a frame rate beyond all cameras': (['prepare', '{}', '-o', '{}/out', '--fps', '1e9'], 'from 0.1 to 1000'),
     'workers': (['extract', '{}/letter.mp4', '-o', '{}/out', '--workers', '0'], '--workers'),
     'fps': (['extract', '{}/letter.mp4', '-o', '{}/out', '--fps', 'nan'], '--fps'),
     'no folder to write to': (['extract', '{}/letter.mp4'], '--out'),
@@ -121,6 +139,59 @@ def test_interruption(folder, capsys, monkeypatch):
     assert call(capsys, 'spot', folder/'query.pose', folder/'sentence.pose') == (130, '', 'signspot: interrupted\n')
 
 
+SLOW = '''
+import os, sys, time
+from pathlib import Path
+import signspot.readers
+def slow(video, fps=None):
+    Path(os.environ['BEGUN'], str(os.getpid())).write_text(str(video))
+    time.sleep(300)
+signspot.readers.extract, signspot.readers.holistic_class = slow, lambda: None
+if __name__ == '__main__':
+    from signspot.cli import main
+    sys.exit(main(sys.argv[1:]))
+'''
+
+
+def gone(pid: int) -> bool:
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return True
+    return False
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signals')
+@pytest.mark.parametrize('workers, sent', [(1, signal.SIGTERM), (2, signal.SIGTERM), (1, signal.SIGINT), (2, signal.SIGINT)])
+def test_preparing_that_is_stopped_tidies_up(workers, sent, tmp_path, root):
+    for name in ('tmp', 'begun', 'c'): (tmp_path/name).mkdir()
+    (tmp_path/'slow.py').write_text(SLOW)
+    (tmp_path/'c'/'test.csv').write_text('sentence_id,query_id\ne1,w1\n')
+    with zipfile.ZipFile(tmp_path/'c'/'all.zip', 'w') as archive:
+        for n, name in enumerate(('e1', 'w1')): archive.writestr(f'{name}.mp4', str(n))
+    process = subprocess.Popen([sys.executable, str(tmp_path/'slow.py'), 'prepare', str(tmp_path/'c'), '-o', str(tmp_path/'out'), '--workers', str(workers)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, 'TMPDIR': str(tmp_path/'tmp'), 'BEGUN': str(tmp_path/'begun'), 'PYTHONPATH': str(root)})
+    while len(list((tmp_path/'begun').iterdir())) < workers and process.poll() is None: time.sleep(.05)
+    begun = [int(path.name) for path in (tmp_path/'begun').iterdir()]
+    unpacked = list((tmp_path/'tmp').glob('*/*.mp4'))
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=120)
+    assert len(begun) == len(unpacked) == workers and process.returncode == 130 and 'signspot: stopped after 0 of 2' in err and 'Traceback' not in err
+    assert all(map(gone, begun)) and not list((tmp_path/'out').rglob('*.pose'))
+    if workers == 1: assert not list((tmp_path/'tmp').iterdir())
+
+
+def test_an_interruption_while_importing():
+    "From the first moment: what takes long to import is imported where Ctrl-C is caught."
+    code = ('import sys\nclass Interrupted:\n    def find_spec(self, name, *_):\n        if name in ("numpy", "signspot.pose"): raise KeyboardInterrupt\n'
+            'sys.meta_path.insert(0, Interrupted())\nfrom signspot.cli import main\nsys.exit(main(["spot", "a.pose", "b.pose"]))')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, '', 'signspot: interrupted\n')
+
+
+def test_main_outside_of_the_main_thread(capsys):
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(1) as pool: assert pool.submit(main, ['spto']).result() == 2
+
+
 def test_extract_reports_failures(folder, capsys):
     pytest.importorskip('mediapipe')
     status, out, err = call(capsys, 'extract', folder/'letter.mp4', '-o', folder/'out')
@@ -129,7 +200,7 @@ def test_extract_reports_failures(folder, capsys):
 
 
 def test_help_and_version(capsys):
-    for words in (['--help'], ['extract', '--help'], ['spot', '--help'], ['rerun', '--help']):
+    for words in (['--help'], ['extract', '--help'], ['spot', '--help'], ['rerun', '--help'], ['corpus', '--help'], ['corpus', 'describe', '--help'], ['prepare', '--help'], ['predict', '--help']):
         status, out, err = call(capsys, *words)
         assert status == 0 and err == '' and ('example' in out or len(words) == 1)
     from signspot import __version__
@@ -142,6 +213,13 @@ def test_help_imports_nothing_heavy():
             f'print("heavy:", sorted({heavy} & set(sys.modules)))')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith('heavy: []\n')
+
+
+def test_several_problems_are_several_lines(capsys, monkeypatch):
+    from signspot.listing import BadCorpus
+    def wrong(*_): raise BadCorpus('a corpus', ['first: one', 'second:\ntwo'])
+    monkeypatch.setattr('signspot.readers.read_corpus', wrong)
+    assert call(capsys, 'prepare', 'x', '-o', 'y') == (2, '', 'signspot: 2 problems in a corpus\n  first: one\n  second: two\n')
 
 
 def test_closed_pipe_is_no_fault(folder):
@@ -190,10 +268,10 @@ def test_a_model_with_damaged_weights(model, folder, capsys):
 
 @pytest.mark.parametrize('fps', [1e-6, .01, 5000])
 def test_a_frame_rate_that_cannot_be_meant(fps, folder, capsys):
-    from dataclasses import replace
-
-    from signspot.pose import Pose
-    replace(Pose.read(folder/'query.pose'), fps=fps).write(folder/'odd.pose')
+    from pose_format import Pose as PoseFile
+    file = PoseFile.read((folder/'query.pose').read_bytes())
+    file.body.fps = fps
+    with open(folder/'odd.pose', 'wb') as odd: file.write(odd)
     assert 'odd.pose' in one_line(capsys, 'spot', folder/'odd.pose', folder/'sentence.pose')
 
 

@@ -16,7 +16,7 @@ from signspot.spotter import PADDING, QUERY, SENTENCE, Batch, Spotter, SpotterCo
 def noise_corpus(lengths, pairs, seed=0) -> Corpus:
     "Clips of noise; only lengths and pairs matter."
     rng, pairs = np.random.default_rng(seed), np.array(pairs)
-    return Corpus('noise', rng.normal(size=(sum(lengths), 50, 2)).astype(np.float32), np.array(lengths), np.full(len(lengths), 'query'),
+    return Corpus('noise', rng.normal(size=(sum(lengths), 50, 2)).astype(np.float32), np.array(lengths), np.where(np.isin(np.arange(len(lengths)), pairs[:, 1]), 'sentence', 'query'),
                   np.full(len(lengths), 'a'), np.full(len(lengths), 'anna'), pairs, rng.integers(0, 2, len(pairs)), np.full((len(pairs), 2), -1), 12.5)
 
 

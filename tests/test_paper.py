@@ -118,6 +118,24 @@ def test_wrong_reruns_are_one_line_and_leave_nothing(arguments, what, clone, mon
     assert sorted(clone.rglob('*')) == before
 
 
+@pytest.mark.parametrize('name', ['realism', 'corpora'])
+def test_what_needs_recordings_says_so_where_there_are_none(name, clone, monkeypatch, capsys):
+    monkeypatch.chdir(clone)
+    monkeypatch.delenv('MPLBACKEND', raising=False)
+    assert main(['rerun', name, '-p', f'shared={clone}/nowhere']) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f'signspot: {name}: ') and said.count('\n') == 1 and 'does not find' in said and 'shared=' in said
+    assert not list((clone/'figures').glob(f'{name}*')), 'a refusal leaves nothing behind'
+
+
+@pytest.mark.parametrize('name', ['leakage', 'benchmark'])
+def test_smoke_presets_go_all_the_way(name, clone, monkeypatch, capsys):
+    monkeypatch.chdir(clone)
+    monkeypatch.delenv('MPLBACKEND', raising=False)
+    assert main(['rerun', name, '--preset', 'smoke']) == 0
+    assert (clone/'figures'/'smoke'/f'{name}.json').exists() and not (clone/'figures'/f'{name}.json').exists()
+
+
 def test_a_rerun_that_is_terminated_cleans_up(clone):
     "SIGTERM, as a batch system sends it, ends the kernel and leaves no unfinished notebook."
     process = subprocess.Popen([sys.executable, '-c', 'import sys; from signspot.cli import main; sys.exit(main(sys.argv[1:]))', 'rerun', 'dtw_threshold', '-p', f'out={clone}/again'],

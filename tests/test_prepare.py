@@ -7,7 +7,7 @@ import pytest
 
 from signspot.phonology import lexicon
 from signspot.pose import BadInput, Pose
-from signspot.prepare import FPS, Augmentation, active_span, augment, fill, hand_speed, prepare
+from signspot.prepare import FPS, Augmentation, active_span, augment, fill, hand_speed, prepare, prepare_many
 from signspot.signing import draw_signers, record
 from signspot.skeleton import HOLISTIC_178, PAPER_50, keypoint_set
 
@@ -131,3 +131,31 @@ def test_real_pose_files(shared):
         assert kept.seen > whole.seen
         reduced = Pose.read(file).select(HOLISTIC_178 if file.stem.startswith('seg') else PAPER_50)
         assert np.array_equal(prepare(reduced).frames, kept.frames)             # the layout does not matter
+
+
+def test_many_clips_at_once_are_what_each_is_alone():
+    "Clips of several lengths and frame rates, hands lost, a body point lost, nothing moving in one: the same as one by one."
+    takes = [record([signs], lexicon(8), draw_signers(2, np.random.default_rng(0)), np.array([0]), np.array([False]), fps=fps, rng=seed).pose(0)
+             for seed, (signs, fps) in enumerate([([0, 3], 25), ([1], 12.5), ([2, 4, 5], 30), ([6], 60), ([7], 10)])]
+    frozen = replace(takes[0], keypoints=takes[0].keypoints[[9] * 30], confidence=np.ones_like(takes[0].confidence[[9] * 30]))
+    blind = takes[1].confidence.copy()
+    blind[5:9, 2] = blind[:, 29:] = 0
+    clips = [*takes, frozen, replace(takes[1], confidence=blind)]
+    many = prepare_many(np.concatenate([c.keypoints for c in clips]), np.concatenate([c.confidence > 0 for c in clips]), np.array([len(c) for c in clips]), np.array([c.fps for c in clips]))
+    first = np.cumsum(many[2]) - many[2]
+    for n, clip in enumerate(clips):
+        alone, part = prepare(clip), slice(first[n], first[n] + many[2][n])
+        assert len(alone) == many[2][n] and alone.offset_s == pytest.approx(many[3][n])
+        assert np.allclose(many[0][part], alone.frames, atol=1e-4) and np.array_equal(many[1][part], alone.present)
+
+
+def test_a_clip_without_shoulders_among_many_is_named(pose):
+    unseen = (pose.confidence > 0) & (np.arange(50) > 1)
+    with pytest.raises(BadInput, match='clip 1'):
+        prepare_many(np.concatenate([pose.keypoints] * 2), np.concatenate([pose.confidence > 0, unseen]), np.array([len(pose)] * 2), pose.fps)
+
+
+@pytest.mark.parametrize('fps', [0, -1, float('nan'), float('inf'), 1e9])
+def test_frame_rates_that_cannot_be_meant_are_refused(pose, fps):
+    with pytest.raises(BadInput, match='frames a second'): prepare(pose, fps=fps)
+    with pytest.raises(BadInput, match='frames a second'): replace(pose, fps=fps)
