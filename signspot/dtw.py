@@ -7,7 +7,7 @@ __all__ = ['STEPS', 'HANDS', 'SHAPE_WEIGHT', 'OTHER_WEIGHT', 'TRAVEL', 'UNSEEN',
            'hand_size', 'Features', 'movement', 'dtw_features', 'hand_weights', 'frame_cost', 'core', 'mirrored',
            'match', 'Threshold', 'dtw_threshold']
 
-# %% ../nbs/23_dtw.ipynb #2300d368
+# %% ../nbs/23_dtw.ipynb #3eca2b58
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,17 +20,17 @@ from scipy.special import expit
 from .prepare import FPS, Prepared, hand_speed
 from .skeleton import LEFT_HAND, PAPER_50, RIGHT_HAND, mirror_positions
 
-# %% ../nbs/23_dtw.ipynb #dcb47f15
+# %% ../nbs/23_dtw.ipynb #5d9b8c47
 STEPS = ((1, 1), (2, 1), (3, 1), (1, 2))  # (query frames, sentence frames) taken by one step
 
-# %% ../nbs/23_dtw.ipynb #be254b83
+# %% ../nbs/23_dtw.ipynb #782b62be
 @dataclass(frozen=True)
 class Alignment:
     "Where a query fits into a sentence, for every frame that it might end at."
     curve: np.ndarray  # (Ts,) cost for each query frame of the best path that ends here; inf where none can
     start: np.ndarray  # int (Ts,) the frame at which that path starts
 
-# %% ../nbs/23_dtw.ipynb #79ad5e5a
+# %% ../nbs/23_dtw.ipynb #3c3c32e3
 def align(cost: np.ndarray,  # (Tq, Ts) at least one query frame
          ) -> Alignment:
     "The best path to every end frame."
@@ -49,20 +49,20 @@ def align(cost: np.ndarray,  # (Tq, Ts) at least one query frame
             total[i, 2:][better], start[i, 2:][better] = reached[better], start[i - taken, before][better]
     return Alignment(total[-1, 2:] / rows, start[-1, 2:])
 
-# %% ../nbs/23_dtw.ipynb #530837d4
+# %% ../nbs/23_dtw.ipynb #72418c28
 def subsequence_dtw(query: np.ndarray,     # (Tq, D)
                     sentence: np.ndarray,  # (Ts, D)
                    ) -> Alignment:
     "Fit a query into a sentence, both as one vector a frame."
     return align(cdist(query, sentence))
 
-# %% ../nbs/23_dtw.ipynb #1a71ec85
+# %% ../nbs/23_dtw.ipynb #37ff0a56
 HANDS = (LEFT_HAND, RIGHT_HAND)
 SHAPE_WEIGHT = .75   # of shape beside place and movement (our choice, like the two below)
 OTHER_WEIGHT = .5    # of the place seen from the other wrist
 TRAVEL = 3           # frames over which movement is measured
 
-# %% ../nbs/23_dtw.ipynb #9c5fe58b
+# %% ../nbs/23_dtw.ipynb #20eb49b0
 def hand_size(frames: np.ndarray,   # (T, 50, 2)
               present: np.ndarray,  # bool (T, 2)
              ) -> float:            # shoulder widths from wrist to the middle finger's knuckle, not foreshortened; 1 if no hand is seen
@@ -70,7 +70,7 @@ def hand_size(frames: np.ndarray,   # (T, 50, 2)
     length = np.stack([np.linalg.norm(frames[:, hand.start + 9] - frames[:, hand.start], axis=1) for hand in HANDS], 1)  # (T, 2)
     return max(float(np.quantile(length[present], .9)), 1e-3) if present.any() else 1.0
 
-# %% ../nbs/23_dtw.ipynb #fb03703e
+# %% ../nbs/23_dtw.ipynb #7997ca78
 @dataclass(frozen=True)
 class Features:
     "What DTW compares, for both hands (left, right)."
@@ -78,14 +78,14 @@ class Features:
     place: np.ndarray    # (T, 2, 6) place, place from the other wrist, movement; shoulder widths
     present: np.ndarray  # bool (T, 2)
 
-# %% ../nbs/23_dtw.ipynb #3b34baef
+# %% ../nbs/23_dtw.ipynb #c3a5b605
 def movement(x: np.ndarray) -> np.ndarray:  # (T, ...) -> (T, ...) per frame
     "The step from the frame before to the frame after, halved; one-sided at the ends."
     t = np.arange(len(x))
     before, after = np.maximum(t - 1, 0), np.minimum(t + 1, len(x) - 1)
     return (x[after] - x[before]) / np.maximum(after - before, 1).reshape(-1, *[1] * (x.ndim - 1))
 
-# %% ../nbs/23_dtw.ipynb #58c66f09
+# %% ../nbs/23_dtw.ipynb #9b5114d2
 def dtw_features(frames: np.ndarray,   # (T, 50, 2) prepared
                  present: np.ndarray,  # bool (T, 2)
                 ) -> Features:
@@ -96,16 +96,16 @@ def dtw_features(frames: np.ndarray,   # (T, 50, 2) prepared
     place = np.concatenate([wrist, OTHER_WEIGHT * (wrist - wrist[:, ::-1]), TRAVEL * movement(wrist)], -1)
     return Features(shape, place, present)
 
-# %% ../nbs/23_dtw.ipynb #75e7b72f
+# %% ../nbs/23_dtw.ipynb #835f17de
 def hand_weights(query: Features) -> np.ndarray:  # (2,) adding up to 1
     "How much each hand counts: the extent of its wrist's movement in the query."
     extent = np.ptp(query.place[:, :, :2], axis=0).max(1) + 1e-6
     return extent / extent.sum()
 
-# %% ../nbs/23_dtw.ipynb #cdd71430
+# %% ../nbs/23_dtw.ipynb #530f90c3
 UNSEEN = .7  # the shape difference assumed where a hand was not seen, about that of two unlike handshapes (our choice)
 
-# %% ../nbs/23_dtw.ipynb #fd84c7ff
+# %% ../nbs/23_dtw.ipynb #76849b28
 def frame_cost(query: Features, sentence: Features) -> np.ndarray:  # (Tq, Ts)
     "How different every query frame is from every sentence frame."
     cost = np.zeros((len(query.shape), len(sentence.shape)))
@@ -115,7 +115,7 @@ def frame_cost(query: Features, sentence: Features) -> np.ndarray:  # (Tq, Ts)
         cost += weight * (cdist(query.place[:, hand], sentence.place[:, hand]) + SHAPE_WEIGHT * shape)
     return cost
 
-# %% ../nbs/23_dtw.ipynb #8fe5fa2b
+# %% ../nbs/23_dtw.ipynb #253edb1d
 def core(frames: np.ndarray,   # (T, 50, 2)
          still: float = 0.3,   # shoulder widths a second up to which a hand is held
         ) -> np.ndarray:       # int (R,) frames of the query worth finding; all if fewer than four would remain
@@ -126,13 +126,13 @@ def core(frames: np.ndarray,   # (T, 50, 2)
     kept = kept[(kept >= up[0]) & (kept <= up[-1])] if up.size else kept
     return kept if len(kept) >= 4 else np.arange(len(frames))
 
-# %% ../nbs/23_dtw.ipynb #f3210929
+# %% ../nbs/23_dtw.ipynb #dd13ed4f
 def mirrored(clip: Prepared) -> Prepared:
     "The clip as a mirror shows it."
     frames = clip.frames[:, mirror_positions(PAPER_50)] * np.array([-1, 1], 'float32')
     return Prepared(frames, clip.present[:, ::-1], clip.fps, clip.offset_s)
 
-# %% ../nbs/23_dtw.ipynb #3ef36f27
+# %% ../nbs/23_dtw.ipynb #e10c2767
 def match(query: Prepared, sentence: Prepared) -> Alignment:
     "Fit a query, or its mirror image, into a sentence."
     target = dtw_features(sentence.frames, sentence.present)
@@ -141,7 +141,7 @@ def match(query: Prepared, sentence: Prepared) -> Alignment:
     pick = lambda field: np.where(best, getattr(ways[1], field), getattr(ways[0], field))
     return Alignment(pick('curve'), pick('start'))
 
-# %% ../nbs/23_dtw.ipynb #3fec1fa5
+# %% ../nbs/23_dtw.ipynb #a60a5eee
 @dataclass(frozen=True)
 class Threshold:
     "A logistic curve from cost to score, fitted on the procedural corpus."
@@ -152,7 +152,7 @@ class Threshold:
         "The share of pairs of this cost, in a balanced procedural corpus, in which the sign is present."
         return expit(self.slope * (self.cost - np.asarray(cost)))
 
-# %% ../nbs/23_dtw.ipynb #edb7e088
+# %% ../nbs/23_dtw.ipynb #73c8a471
 @lru_cache
 def dtw_threshold() -> Threshold:
     "The threshold that comes with the library (`dtw_threshold.json`, written by the notebook paper/dtw_threshold)."

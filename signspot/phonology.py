@@ -17,7 +17,7 @@ __all__ = ['FINGERS', 'FLEXION', 'THUMB', 'LIMITS', 'APART', 'FEATURES', 'HANDSH
            'hold_out', 'habit', 'place_frequency', 'pick', 'draw', 'draw_shapes', 'part_of', 'number', 'candidates',
            'lexicon', 'neighbours', 'minimal_pair', 'paired_lexicon', 'any_pair']
 
-# %% ../nbs/11_phonology.ipynb #9d579e61
+# %% ../nbs/11_phonology.ipynb #62171cbe
 import zlib
 from dataclasses import dataclass, fields, replace
 
@@ -25,18 +25,18 @@ import numpy as np
 
 from .pose import BadInput
 
-# %% ../nbs/11_phonology.ipynb #e45dc7e7
+# %% ../nbs/11_phonology.ipynb #d1f6f125
 FINGERS = 'imrl'                                     # index, middle, ring, little
 FLEXION = {                                          # bend at the base (MCP) and at the middle joint (PIP), radians
     'straight': (.00, .05), 'hooked': (.15, 1.35), 'curved': (.45, .70), 'flat': (1.15, .10),
     'round': (.90, 1.25), 'pinched': (1.35, .75), 'folded': (.60, 1.80), 'closed': (1.25, 1.75)}
 THUMB = {'across': (.00, .45), 'over': (.00, .80), 'beside': (.35, .00), 'out': (1.20, .00), 'opposed': (.70, .45), 'touching': (.45, .90)}   # swung out, bent
 
-# %% ../nbs/11_phonology.ipynb #06f97dc8
+# %% ../nbs/11_phonology.ipynb #ea9480a1
 LIMITS = np.array([[0, 0] * 4 + [0, 0, -.35], [np.pi / 2, 110 / 180 * np.pi] * 4 + [1.2, 1.1, .35]], np.float32)   # lowest, highest
 APART = (1.25, 1.05, 1.05)   # how far the bases of neighbours can differ: index-middle, middle-ring, ring-little
 
-# %% ../nbs/11_phonology.ipynb #8e55201a
+# %% ../nbs/11_phonology.ipynb #3e78c64a
 def limit_joints(joints: np.ndarray,  # (..., 11) radians
                 ) -> np.ndarray:      # (..., 11) float32
     "The nearest thing a hand can do. What is within the limits stays as it is."
@@ -48,7 +48,7 @@ def limit_joints(joints: np.ndarray,  # (..., 11) radians
     joints[..., 10] = np.maximum(joints[..., 10], LIMITS[0, 10] * np.clip(room, 0, 1))
     return joints
 
-# %% ../nbs/11_phonology.ipynb #4b7b62e6
+# %% ../nbs/11_phonology.ipynb #e605da56
 @dataclass(frozen=True)
 class Handshape:
     "A handshape by its features."
@@ -64,7 +64,7 @@ class Handshape:
         bends = [FLEXION[self.flexion if finger in self.selected else self.others] for finger in FINGERS]
         return limit_joints(np.array([*np.ravel(bends), *THUMB[self.thumb], self.spread * .3]))
 
-# %% ../nbs/11_phonology.ipynb #4a5b89fb
+# %% ../nbs/11_phonology.ipynb #6ac688a7
 FEATURES = {
     'B': Handshape('imrl', thumb='across'), 'open B': Handshape('imrl', thumb='out'), '4': Handshape('imrl', thumb='across', spread=1),
     '5': Handshape('imrl', thumb='out', spread=1), 'bent B': Handshape('imrl', 'flat', 'beside'), 'flat C': Handshape('imrl', 'flat', 'opposed'),
@@ -83,13 +83,13 @@ FEATURES = {
 HANDSHAPES = {name: shape.joints for name, shape in FEATURES.items()}
 RELAXED = np.array([.35, .6, .4, .65, .5, .7, .55, .7, .5, .35, .1], np.float32)
 
-# %% ../nbs/11_phonology.ipynb #4b5612b1
+# %% ../nbs/11_phonology.ipynb #6cd94f2b
 KNUCKLES = np.array([(.20, .50), (.06, .52), (-.08, .49), (-.20, .43)], np.float32)           # index to little finger
 BONES = np.array([(.23, .14, .11), (.26, .16, .11), (.24, .15, .11), (.18, .11, .10)], np.float32)
 ASIDE = np.array([1.0, .2, -.5, -1.2], np.float32)                                            # how much of the spread each finger takes
 THUMB_ROOT, THUMB_BONES = (.15, .13, .02), (.20, .17, .14)
 
-# %% ../nbs/11_phonology.ipynb #7e57600a
+# %% ../nbs/11_phonology.ipynb #9c03b149
 def finger_points(joints: np.ndarray,  # (11, N)
                  ) -> np.ndarray:      # (4, 4, 3, N): finger, knuckle to tip, xyz
     "The four fingers."
@@ -103,7 +103,7 @@ def finger_points(joints: np.ndarray,  # (11, N)
         points[:, bone + 1] = points[:, bone] + np.stack([flat * across, flat * along, np.sin(bend) * length], 1)
     return points
 
-# %% ../nbs/11_phonology.ipynb #b9034cc7
+# %% ../nbs/11_phonology.ipynb #0f27deae
 def thumb_points(joints: np.ndarray,  # (11, N)
                 ) -> np.ndarray:      # (4, 3, N): root to tip
     "The thumb: it swings out to the side, or lies across the palm in front of it."
@@ -117,7 +117,7 @@ def thumb_points(joints: np.ndarray,  # (11, N)
         points[bone + 1] = points[bone] + np.stack([np.sin(heading) * flat, np.cos(heading) * flat, rise]) * length
     return points
 
-# %% ../nbs/11_phonology.ipynb #6afd4856
+# %% ../nbs/11_phonology.ipynb #30b9ab86
 def hand_points(joints: np.ndarray,  # (N, 11)
                ) -> np.ndarray:      # float32 (N, 21, 3) in MediaPipe's order: wrist, thumb, index, middle, ring, little finger
     "All points of a right hand in its own frame, in hand lengths."
@@ -128,10 +128,10 @@ def hand_points(joints: np.ndarray,  # (N, 11)
     points[:, 5:] = finger_points(columns).reshape(16, 3, -1).transpose(2, 0, 1)
     return points
 
-# %% ../nbs/11_phonology.ipynb #be29eac8
+# %% ../nbs/11_phonology.ipynb #40c6cbcb
 OPENING = {'straight': 3, 'curved': 2, 'flat': 2, 'hooked': 2, 'round': 1, 'pinched': 1, 'folded': 1, 'closed': 0}
 
-# %% ../nbs/11_phonology.ipynb #ddbf4722
+# %% ../nbs/11_phonology.ipynb #f29bc3bb
 def may_change(start: str, end: str) -> bool:
     "Whether a sign may begin with one handshape and end with the other."
     a, b = FEATURES[start], FEATURES[end]
@@ -139,7 +139,7 @@ def may_change(start: str, end: str) -> bool:
     fist = {start, end} & {'S', 'A'} and 'straight' in (a.flexion, b.flexion)      # opening out of the fist, closing into it
     return bool(aperture or fist)
 
-# %% ../nbs/11_phonology.ipynb #4c0d68ab
+# %% ../nbs/11_phonology.ipynb #44ffb0d4
 @dataclass(frozen=True)
 class Place:
     "Where a sign is made: a point on the skin (or in space), and the direction away from it."
@@ -148,7 +148,7 @@ class Place:
     away: tuple[float, float, float] = (0, 0, 1)
     base: str = ''                           # how the resting hand is held, fingers/palm, where the place is on it
 
-# %% ../nbs/11_phonology.ipynb #c3851015
+# %% ../nbs/11_phonology.ipynb #a842812b
 BASE_PALM = (0, -.60, .55)    # the middle of the resting hand
 PLACES = {
     'top of the head': Place('head', (0, .98, .05), (0, 1, .2)), 'forehead': Place('head', (0, .81, .20)), 'temple': Place('head', (-.20, .77, .10), (-.8, 0, .6)),
@@ -167,18 +167,18 @@ PLACES = {
     'other side': Place('space', (.25, -.45, .72)), 'high': Place('space', (-.30, .30, .75)), 'high side': Place('space', (-.70, .35, .60)),
     'low': Place('space', (-.25, -.90, .65)), 'far': Place('space', (-.20, -.30, 1.05))}
 
-# %% ../nbs/11_phonology.ipynb #8b4ae303
+# %% ../nbs/11_phonology.ipynb #ca050355
 AXES = {'up': (0, 1, 0), 'down': (0, -1, 0), 'out': (0, 0, 1), 'back': (0, 0, -1), 'in': (1, 0, 0), 'aside': (-1, 0, 0),
         'up-in': (.7, .7, 0), 'out-in': (.7, 0, .7), 'up-out': (0, .7, .7)}
 ORIENTATIONS = tuple(f'{fingers}/{palm}' for fingers in AXES for palm in list(AXES)[:6] if abs(np.dot(AXES[fingers], AXES[palm])) < .1)   # fingers/palm
 
-# %% ../nbs/11_phonology.ipynb #88fe3180
+# %% ../nbs/11_phonology.ipynb #47e63c9d
 def orientation_axes(fingers: str, palm: str) -> np.ndarray:  # (6,) direction of the fingers, then of the palm
     "An orientation as two directions, tilted a little the way a relaxed wrist is."
     tilt = np.array([.18, .10, .05])
     return np.concatenate([np.array(AXES[fingers]) + tilt, np.array(AXES[palm])])
 
-# %% ../nbs/11_phonology.ipynb #cb713efb
+# %% ../nbs/11_phonology.ipynb #94f79008
 def frame(orientation: str) -> np.ndarray:  # (6,) unit vectors at right angles
     "An orientation 'fingers/palm' as two directions exactly at right angles."
     fingers, palm = np.split(orientation_axes(*orientation.split('/')), 2)
@@ -186,10 +186,10 @@ def frame(orientation: str) -> np.ndarray:  # (6,) unit vectors at right angles
     palm = palm - palm @ fingers * fingers
     return np.concatenate([fingers, palm / np.linalg.norm(palm)])
 
-# %% ../nbs/11_phonology.ipynb #6b0cab12
+# %% ../nbs/11_phonology.ipynb #afb96db2
 PHASE = np.linspace(0, 1, 13)   # the moments at which a sign is described
 
-# %% ../nbs/11_phonology.ipynb #f8782ea5
+# %% ../nbs/11_phonology.ipynb #306ebcab
 @dataclass(frozen=True)
 class Path:
     "A path of the hand, drawn at its own pace from 0 to 1."
@@ -201,20 +201,20 @@ class Path:
         pace = np.linspace(0, 1, len(self.points))
         return np.stack([np.interp(progress, pace, self.points[:, axis]) for axis in range(3)], -1)
 
-# %% ../nbs/11_phonology.ipynb #1b996251
+# %% ../nbs/11_phonology.ipynb #8aaf7d51
 def trace(family: str, x=0.0, y=0.0, z=0.0) -> Path:
     "A path from its coordinates, each a number or 97 of them; centred."
     points = np.stack([np.broadcast_to(np.asarray(c, float), 97) for c in (x, y, z)], -1)
     return Path(family, points - (points.max(0) + points.min(0)) / 2)
 
-# %% ../nbs/11_phonology.ipynb #93d6cb54
+# %% ../nbs/11_phonology.ipynb #7f9997b9
 def corners(*points: tuple) -> Path:
     "A path along straight lines from point to point."
     lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
     pace = np.concatenate([[0], np.cumsum(lengths)]) / lengths.sum()
     return trace('compound', *(np.interp(np.linspace(0, 1, 97), pace, axis) for axis in np.transpose(points)))
 
-# %% ../nbs/11_phonology.ipynb #da7ed381
+# %% ../nbs/11_phonology.ipynb #fd03a899
 LINE = np.linspace(-.5, .5, 97)
 TURN, BOW = 2 * np.pi * (LINE + .5), .4 * np.sin(np.pi * (LINE + .5))
 PATHS = {
@@ -231,37 +231,37 @@ PATHS = {
     'corner': corners((0, .5, 0), (0, -.3, 0), (-.7, -.3, 0)), 'cross': corners((.35, .4, 0), (-.35, -.4, 0), (-.35, .4, 0), (.35, -.4, 0)),
     'wave': trace('compound', x=-LINE, y=.2 * np.sin(2 * TURN)), 'spiral': trace('compound', x=.35 * np.sin(2 * TURN), y=-LINE, z=.35 * np.cos(2 * TURN))}
 
-# %% ../nbs/11_phonology.ipynb #6fe307a8
+# %% ../nbs/11_phonology.ipynb #8eefddeb
 SIZES = {'small': .25, 'large': .55}   # shoulder widths
 BEATS = (1, 2, 3)
 
-# %% ../nbs/11_phonology.ipynb #8e10f21b
+# %% ../nbs/11_phonology.ipynb #bc004e70
 def to_and_fro(beats: int, alternating: bool = False) -> np.ndarray:  # (13,) progress 0..1
     "How far along its path the hand is, when it makes `beats` strokes and goes back between them."
     return (1 - np.cos(np.pi * PHASE * (2 * beats if alternating else 2 * beats - 1))) / 2
 
-# %% ../nbs/11_phonology.ipynb #5fff80a5
+# %% ../nbs/11_phonology.ipynb #2a8c5b5d
 def progress(family: str, beats: int, hand: int) -> np.ndarray:  # (13,)
     "Progress along a path of this family; `hand` 0: both together, 1 and 2: the two hands of an alternating sign."
     if family == 'closed': return np.mod(beats * PHASE + (.5 if hand == 2 else 0), 1 + 1e-9)
     there = to_and_fro(beats, alternating=hand > 0)
     return 1 - there if hand == 2 else there
 
-# %% ../nbs/11_phonology.ipynb #13efac22
+# %% ../nbs/11_phonology.ipynb #ce27a0ce
 def path_table() -> np.ndarray:  # (3, paths, 3, 13, 3): hand, path, beats, moments, xyz
     "Every path at every number of beats."
     return np.array([[[p.at(progress(p.family, beats, hand)) for beats in BEATS] for p in PATHS.values()] for hand in range(3)], np.float32)
 
-# %% ../nbs/11_phonology.ipynb #d1ef01ac
+# %% ../nbs/11_phonology.ipynb #a77ac5c6
 PATH_TABLE = path_table()
 STROKE_TABLE = np.array([[progress('straight', beats, hand) for beats in BEATS] for hand in range(3)], np.float32)   # (3, 3, 13)
 
-# %% ../nbs/11_phonology.ipynb #fd1d0dd4
+# %% ../nbs/11_phonology.ipynb #b3807f46
 TURNS = {                              # radians about the fingers, flexing, about the palm
     'none': (0, 0, 0), 'supinate': (1.4, 0, 0), 'pronate': (-1.4, 0, 0), 'flex': (0, .9, 0), 'extend': (0, -.9, 0), 'tilt in': (0, 0, .6), 'tilt out': (0, 0, -.6)}
 LOCALS = ('none', 'nod', 'twist', 'pivot', 'circle', 'wiggle', 'hook', 'flatten', 'pulse', 'rub')
 
-# %% ../nbs/11_phonology.ipynb #88a3af64
+# %% ../nbs/11_phonology.ipynb #76c459aa
 def local_angles() -> np.ndarray:  # (locals, 13, 3) radians about the fingers, flexing, about the palm
     "What local movements do to the wrist."
     swing, shifted = np.sin(6 * np.pi * PHASE), np.cos(6 * np.pi * PHASE) - 1
@@ -270,7 +270,7 @@ def local_angles() -> np.ndarray:  # (locals, 13, 3) radians about the fingers, 
     table['circle'] = np.stack([0 * swing, .35 * swing, .3 * shifted], -1)
     return np.array(list(table.values()), np.float32)
 
-# %% ../nbs/11_phonology.ipynb #30928c36
+# %% ../nbs/11_phonology.ipynb #b6cd5aff
 def local_joints() -> np.ndarray:  # (locals, 13, 11) radians
     "What local movements do to the fingers; only to those that are not folded away, see `OPEN`."
     pulse = (1 - np.cos(6 * np.pi * PHASE))[:, None] / 2
@@ -282,12 +282,12 @@ def local_joints() -> np.ndarray:  # (locals, 13, 11) radians
     table['rub'][:, 8:10], table['rub'][:, 0:2] = .3 * wave[:, :2], .15 * wave[:, 2:]
     return np.array(list(table.values()), np.float32)
 
-# %% ../nbs/11_phonology.ipynb #f989d49a
+# %% ../nbs/11_phonology.ipynb #392e996d
 CONTACTS = ('none', 'beginning', 'end', 'throughout', 'brushing')
 HANDS = ('one', 'symmetric', 'alternating', 'base')
 UNMARKED = ('B', 'A', 'S', 'C', 'O', '1', '5')
 
-# %% ../nbs/11_phonology.ipynb #91b986ac
+# %% ../nbs/11_phonology.ipynb #2208048a
 @dataclass(frozen=True)
 class Sign:
     "One sign, by its parameters."
@@ -325,29 +325,29 @@ class Sign:
         "Where the palm looks."
         return self.orientation.split('/')[1]
 
-# %% ../nbs/11_phonology.ipynb #035bbb45
+# %% ../nbs/11_phonology.ipynb #90245321
 PARAMETERS = tuple(field.name for field in fields(Sign))[1:]
 VALUES = {'handshape': tuple(HANDSHAPES), 'change': ('none', *HANDSHAPES), 'place': tuple(PLACES), 'orientation': ORIENTATIONS, 'turn': tuple(TURNS), 'path': tuple(PATHS),
           'size': tuple(SIZES), 'local': LOCALS, 'beats': BEATS, 'contact': CONTACTS, 'hands': HANDS, 'base': ('none', *HANDSHAPES)}
 POSITION = {name: {value: i for i, value in enumerate(values)} for name, values in VALUES.items()}
 
-# %% ../nbs/11_phonology.ipynb #3f1fa3f6
+# %% ../nbs/11_phonology.ipynb #58d19cfa
 def encode(signs) -> np.ndarray:  # int (S, 12): the position of every parameter in VALUES
     "Signs as rows of numbers."
     tables = [POSITION[name] for name in PARAMETERS]
     return np.array([[table[value] for table, value in zip(tables, sign.parameters)] for sign in signs], np.int64).reshape(-1, len(PARAMETERS))
 
-# %% ../nbs/11_phonology.ipynb #06842675
+# %% ../nbs/11_phonology.ipynb #4e34d4d9
 def decode(row: np.ndarray, gloss: str) -> Sign:
     "A row of numbers as a sign."
     return Sign(gloss, *(VALUES[name][i] for name, i in zip(PARAMETERS, row)))
 
-# %% ../nbs/11_phonology.ipynb #62516753
+# %% ../nbs/11_phonology.ipynb #2c770f17
 def columns(codes: np.ndarray) -> dict[str, np.ndarray]:  # parameter -> (S,)
     "The columns of a code table by name."
     return dict(zip(PARAMETERS, codes.T))
 
-# %% ../nbs/11_phonology.ipynb #41075e94
+# %% ../nbs/11_phonology.ipynb #c1061032
 JOINTS = np.stack(list(HANDSHAPES.values()))                                                    # (H, 11)
 FRAMES = np.array([frame(o) for o in ORIENTATIONS], np.float32)                                # (O, 6)
 POINT = np.array([p.point for p in PLACES.values()], np.float32)                               # (P, 3)
@@ -361,7 +361,7 @@ OPEN_JOINTS = np.concatenate([np.repeat(OPEN, 2, 1), np.ones((len(OPEN), 3))], 1
 LOCAL_ANGLES, LOCAL_JOINTS = local_angles(), local_joints()
 TIP = np.where(OPEN.any(1), np.where((JOINTS[:, 0:8:2] + JOINTS[:, 1:8:2]).min(1) < .5, .34, .22), .12).astype(np.float32)   # (H,) palm to fingertips
 
-# %% ../nbs/11_phonology.ipynb #9429f906
+# %% ../nbs/11_phonology.ipynb #6160b6a0
 def turned(frames: np.ndarray,  # (S, 6) fingers and palm
            angles: np.ndarray,  # (S, 13, 3) about the fingers, flexing, about the palm
           ) -> np.ndarray:      # (S, 13, 6)
@@ -372,7 +372,7 @@ def turned(frames: np.ndarray,  # (S, 6) fingers and palm
     fingers, palm = fingers * cosine[..., 1:2] + palm * sine[..., 1:2], palm * cosine[..., 1:2] - fingers * sine[..., 1:2]
     return np.concatenate([fingers * cosine[..., 2:] + np.cross(palm, fingers) * sine[..., 2:], palm], -1)
 
-# %% ../nbs/11_phonology.ipynb #228b8b0a
+# %% ../nbs/11_phonology.ipynb #feb5f9b7
 def half_size(frames: np.ndarray,  # (S, 13, 6)
               tip: np.ndarray,     # (S,) palm to fingertips
               way: np.ndarray,     # (S, 3) unit vectors
@@ -384,24 +384,24 @@ def half_size(frames: np.ndarray,  # (S, 13, 6)
     reach = np.where(along > 0, along * tip[:, None], -along * .2) + np.abs(thick) * .06 + side * .12
     return reach.max(1, keepdims=True)
 
-# %% ../nbs/11_phonology.ipynb #015ad20e
+# %% ../nbs/11_phonology.ipynb #ff84f572
 def moving_joints(c: dict, stroke: np.ndarray) -> np.ndarray:  # (S, 13, 11)
     "The fingers of the moving hand: from handshape to handshape, with the local movement on top."
     start, end = JOINTS[c['handshape']], JOINTS[np.where(c['change'] > 0, c['change'] - 1, c['handshape'])]
     joints = start[:, None] + (end - start)[:, None] * stroke[..., None]
     return limit_joints(joints + LOCAL_JOINTS[c['local']] * OPEN_JOINTS[c['handshape']][:, None])
 
-# %% ../nbs/11_phonology.ipynb #ff45fc78
+# %% ../nbs/11_phonology.ipynb #98febf72
 TOUCH, TAP = .2, .12    # how far from the place a hand stays that does not touch it, and at least moves away that touches it for a moment
 
-# %% ../nbs/11_phonology.ipynb #7350cf1a
+# %% ../nbs/11_phonology.ipynb #98aefad2
 def lift(c: dict, stroke: np.ndarray, depth: np.ndarray) -> np.ndarray:  # (S, 13)
     "How far the hand is from the skin: what the contact asks for; without contact the path, shifted out so that it never goes through the skin."
     first, last = (np.abs(depth - depth[np.arange(len(depth)), at][:, None]) for at in (stroke.argmin(1), stroke.argmax(1)))
     options = [TOUCH + depth - depth.min(1, keepdims=True), first + TAP * stroke, last + TAP * (1 - stroke), 0 * stroke, TOUCH * (2 * stroke - 1) ** 2]
     return np.choose(c['contact'][:, None], options)
 
-# %% ../nbs/11_phonology.ipynb #b801a2a6
+# %% ../nbs/11_phonology.ipynb #bd7a86cb
 def moving_places(c: dict, beats: np.ndarray, hand: np.ndarray, frames: np.ndarray, stroke: np.ndarray) -> np.ndarray:  # (S, 13, 3)
     "Where the moving hand is."
     steps = PATH_TABLE[hand, c['path'], beats] * SIZE[c['size']][:, None, None]
@@ -417,13 +417,13 @@ def moving_places(c: dict, beats: np.ndarray, hand: np.ndarray, frames: np.ndarr
     places = np.where(free[:, None, None], POINT[c['place']][:, None] + steps, skin)
     return keep_apart(places, half_size(frames, tip, np.broadcast_to(np.float32([1, 0, 0]), away.shape)), both)
 
-# %% ../nbs/11_phonology.ipynb #730631cf
+# %% ../nbs/11_phonology.ipynb #0f6be40a
 def keep_apart(places: np.ndarray, half: np.ndarray, both: np.ndarray) -> np.ndarray:
     "Two hands that move are mirror images: neither may cross the middle."
     over = np.maximum(places[..., 0].max(1, keepdims=True) + half, 0) * both[:, None]
     return places - over[..., None] * np.float32([1, 0, 0])
 
-# %% ../nbs/11_phonology.ipynb #e4fe4068
+# %% ../nbs/11_phonology.ipynb #0d68409a
 def moving_hand(c: dict, beats: np.ndarray, hand: np.ndarray) -> np.ndarray:  # (S, 13, 20)
     "The keys of a hand that moves; `hand` as in `progress`."
     stroke = STROKE_TABLE[hand, beats]
@@ -431,7 +431,7 @@ def moving_hand(c: dict, beats: np.ndarray, hand: np.ndarray) -> np.ndarray:  # 
     frames = turned(FRAMES[c['orientation']], angles)
     return np.concatenate([moving_places(c, beats, hand, frames, stroke), frames, moving_joints(c, stroke)], -1)
 
-# %% ../nbs/11_phonology.ipynb #f91c8408
+# %% ../nbs/11_phonology.ipynb #ff7ce20a
 def other_hand(c: dict, moving: np.ndarray, beats: np.ndarray) -> np.ndarray:  # (S, 13, 20)
     "The other hand: idle (NaN), a mirror image, the same half a cycle later, or at rest as a base."
     other = np.where((c['hands'] == 1)[:, None, None], moving, np.float32(np.nan))
@@ -441,12 +441,12 @@ def other_hand(c: dict, moving: np.ndarray, beats: np.ndarray) -> np.ndarray:  #
     other[rests] = np.concatenate([RESTING[c['place'][rests]], base], 1)[:, None]
     return other
 
-# %% ../nbs/11_phonology.ipynb #358bc8bd
+# %% ../nbs/11_phonology.ipynb #32de33e2
 def repeatable(c: dict) -> np.ndarray:  # bool (S,)
     "A zigzag or a trill is a repetition already; it is not repeated again."
     return (FAMILY[c['path']] != 'compound') & (c['local'] == 0)
 
-# %% ../nbs/11_phonology.ipynb #30925881
+# %% ../nbs/11_phonology.ipynb #56989b5c
 def sign_keys(signs,                            # S signs
               beats: np.ndarray | None = None,  # (S,) how often the movement is made, if not as often as the sign says
              ) -> np.ndarray:                   # float32 (S, 13, 2, 20): moments, dominant and other hand; NaN where the other hand is idle
@@ -457,21 +457,21 @@ def sign_keys(signs,                            # S signs
     moving = moving_hand(c, strokes, np.where(c['hands'] == 2, 1, 0))
     return np.stack([moving, other_hand(c, moving, strokes)], 2)
 
-# %% ../nbs/11_phonology.ipynb #0b46c77f
+# %% ../nbs/11_phonology.ipynb #c9242ee2
 CHANGES = np.array([[True] + [may_change(start, end) for end in FEATURES] for start in FEATURES])   # (H, 1 + H); the first column: no change
 
-# %% ../nbs/11_phonology.ipynb #b6270a33
+# %% ../nbs/11_phonology.ipynb #c48c5d30
 def suits(shape: Handshape, local: str) -> bool:
     "Whether a handshape can do a local movement of the fingers."
     fingers = len(shape.selected if shape.flexion in ('straight', 'curved', 'hooked', 'flat') else '') + (4 - len(shape.selected) if shape.others == 'straight' else 0)
     needs = {'wiggle': ('straight', 'curved'), 'hook': ('straight', 'curved', 'flat'), 'flatten': ('straight', 'hooked'), 'pulse': ('straight', 'curved'), 'rub': ('pinched', 'round', 'curved')}
     return local not in needs or shape.flexion in needs[local] and (fingers >= 2 or local != 'wiggle')
 
-# %% ../nbs/11_phonology.ipynb #97a36ff7
+# %% ../nbs/11_phonology.ipynb #4ee2656b
 SUITS = np.array([[suits(shape, local) for local in LOCALS] for shape in FEATURES.values()])
 ELBOW = np.float32([-.65, -.65, .05])      # about where the elbow is
 
-# %% ../nbs/11_phonology.ipynb #001206b3
+# %% ../nbs/11_phonology.ipynb #34a222c9
 def comfort(codes: np.ndarray) -> np.ndarray:  # (S,) 0 impossible to 1 easy
     "How easily an arm does it: the wrist bends so far, and with the wrist straightened again the palm can look so far outwards."
     c = columns(codes)
@@ -483,7 +483,7 @@ def comfort(codes: np.ndarray) -> np.ndarray:  # (S,) 0 impossible to 1 easy
     inward = np.stack([forearm[:, 2] + .3, 0 * wrist, -forearm[:, 0]], 1)     # where the palm looks with the thumb up
     return np.clip((wrist + .55) / .8, 0, 1) * np.clip(((straight * inward).sum(1) + .75) / .6, 0, 1)
 
-# %% ../nbs/11_phonology.ipynb #cd22bab4
+# %% ../nbs/11_phonology.ipynb #41de35c6
 def tidy_movement(c: dict) -> np.ndarray:  # bool (S,)
     "Something moves; nothing is said twice; the fingers can do it."
     hold, inner = c['path'] == 0, (c['change'] > 0) | (c['turn'] > 0)
@@ -491,7 +491,7 @@ def tidy_movement(c: dict) -> np.ndarray:  # bool (S,)
     single = (c['beats'] == 0) | repeatable(c)
     return moves & single & ~(hold & (c['size'] > 0)) & ~((c['local'] > 0) & inner) & SUITS[c['handshape'], c['local']] & CHANGES[c['handshape'], c['change']]
 
-# %% ../nbs/11_phonology.ipynb #44aece58
+# %% ../nbs/11_phonology.ipynb #98435670
 def tidy_contact(c: dict) -> np.ndarray:  # bool (S,)
     "What is touched is there to be touched, and the path leads to it."
     space, both = REGION[c['place']] == 'space', np.isin(c['hands'], (1, 2))
@@ -505,7 +505,7 @@ def tidy_contact(c: dict) -> np.ndarray:  # bool (S,)
     fits = np.choose(c['contact'], [True, open_path & (towards > -.1), open_path & (towards < .1), along | still, along])
     return fits & ((c['contact'] == 0) | ~space | (c['hands'] == 1)) & ((c['contact'] == 0) | (c['hands'] != 2))
 
-# %% ../nbs/11_phonology.ipynb #7fb3c3b3
+# %% ../nbs/11_phonology.ipynb #6621258e
 def tidy_hands(c: dict) -> np.ndarray:  # bool (S,)
     "Battison's conditions, and places both hands can reach."
     rests, on_hand = c['hands'] == 3, np.array([bool(p.base) for p in PLACES.values()])[c['place']]
@@ -514,13 +514,13 @@ def tidy_hands(c: dict) -> np.ndarray:  # bool (S,)
     beyond = (POINT[c['place'], 0] > .1) & np.isin(c['hands'], (1, 2))
     return (rests == on_hand) & np.where(rests, unmarked, c['base'] == 0) & ((c['hands'] != 2) | swings) & ~beyond
 
-# %% ../nbs/11_phonology.ipynb #6995b172
+# %% ../nbs/11_phonology.ipynb #91df7f87
 def well_formed(codes: np.ndarray) -> np.ndarray:  # bool (S,)
     "Which rows of parameters make a sign."
     c = columns(codes)
     return tidy_movement(c) & tidy_contact(c) & tidy_hands(c) & (comfort(codes) > 0)
 
-# %% ../nbs/11_phonology.ipynb #f3e1b96e
+# %% ../nbs/11_phonology.ipynb #8ca67a22
 @dataclass(frozen=True)
 class Inventory:
     "What signs may be made of; by default, everything."
@@ -556,14 +556,14 @@ class Inventory:
             kept[field] = tuple(value for value in getattr(self, field) if value not in held[field])
         return replace(self, **kept), replace(self, **held)
 
-# %% ../nbs/11_phonology.ipynb #87fa61a1
+# %% ../nbs/11_phonology.ipynb #db30c607
 FIELD = {'handshape': 'handshapes', 'place': 'places', 'orientation': 'orientations', 'turn': 'turns', 'path': 'paths', 'size': 'sizes',
          'local': 'locals', 'beats': 'beats', 'contact': 'contacts', 'hands': 'hands'}
 FAMILIES = {'handshapes': {name: shape.selected if shape.selected in ('imrl', 'im', 'i') else 'other' for name, shape in FEATURES.items()},
             'places': {name: place.region for name, place in PLACES.items()}, 'paths': {name: p.family for name, p in PATHS.items()}}
 INVENTORY = Inventory()
 
-# %% ../nbs/11_phonology.ipynb #70f09c27
+# %% ../nbs/11_phonology.ipynb #b6b77727
 def hold_out(names: tuple[str, ...], family: dict[str, str], share: float, rng: np.random.Generator) -> tuple[str, ...]:
     "About `share` of the members of every family that has two or more."
     chosen = []
@@ -573,15 +573,15 @@ def hold_out(names: tuple[str, ...], family: dict[str, str], share: float, rng: 
         chosen += [members[i] for i in rng.permutation(len(members))[:n]]
     return tuple(name for name in names if name in chosen)
 
-# %% ../nbs/11_phonology.ipynb #195ea5a9
+# %% ../nbs/11_phonology.ipynb #2a71589e
 FAMILY_NAMES = {family: tuple(name for name, p in PATHS.items() if p.family == family) for family in dict.fromkeys(FAMILY)}
 
-# %% ../nbs/11_phonology.ipynb #1fbd6e23
+# %% ../nbs/11_phonology.ipynb #41e868ec
 def habit(parameter: str, table: dict, rest: float = 1.0) -> np.ndarray:
     "How often each value of a parameter is used: as `table` says, the others `rest`."
     return np.array([table.get(value, rest) for value in VALUES[parameter]], float)
 
-# %% ../nbs/11_phonology.ipynb #8626bea3
+# %% ../nbs/11_phonology.ipynb #497ea81f
 FREQUENCY = {
     'handshape': habit('handshape', {'B': 8, '1': 8, '5': 8, 'A': 6, 'S': 6, 'C': 6, 'O': 6, 'open B': 4, **dict.fromkeys(('bent B', 'flat O', 'claw 5', 'V', 'U', 'F', 'L', 'X', 'Y'), 2)}),
     'orientation': habit('orientation', {o: .25 for o in ORIENTATIONS if o.startswith('down')}), 'turn': habit('turn', {'none': 40}), 'local': habit('local', {'none': 38}),
@@ -590,7 +590,7 @@ FREQUENCY = {
     'contact': habit('contact', {'none': .10, 'beginning': .15, 'end': .38, 'throughout': .15, 'brushing': .22}),
     'hands': habit('hands', {'one': .5, 'symmetric': .21, 'alternating': .09, 'base': .2})}
 
-# %% ../nbs/11_phonology.ipynb #a1beead0
+# %% ../nbs/11_phonology.ipynb #141ee782
 def place_frequency(place: Place, hands: str) -> float:
     "How often a place is used in signs of one, two moving, or a moving and a resting hand."
     if bool(place.base) != (hands == 'base'): return 0
@@ -598,16 +598,16 @@ def place_frequency(place: Place, hands: str) -> float:
     middle = place.region == 'space' and abs(place.point[0]) < .5 and place.point[1] > -.5
     return (2.6 if middle else {'space': 1.2, 'neck': .7, 'arm': .5}.get(place.region, 1)) * (.25 if face else 1)
 
-# %% ../nbs/11_phonology.ipynb #c92e346b
+# %% ../nbs/11_phonology.ipynb #f04740f2
 PLACE_FREQUENCY = np.array([[place_frequency(place, hands) for place in PLACES.values()] for hands in HANDS])   # (4, P)
 
-# %% ../nbs/11_phonology.ipynb #1e91280d
+# %% ../nbs/11_phonology.ipynb #c27719ae
 def pick(rng: np.random.Generator, n: int, table: np.ndarray) -> np.ndarray:  # int (n,)
     "Draw `n` times by weights: one row (V,) for all, or (n, V), one for each; 0 where all weights are 0."
     heap = np.cumsum(table, -1)
     return (heap <= rng.random(n)[:, None] * heap[..., -1:]).sum(1) * (heap[..., -1] > 0)
 
-# %% ../nbs/11_phonology.ipynb #a08bb2e8
+# %% ../nbs/11_phonology.ipynb #f9eebf2e
 def draw(rng: np.random.Generator, n: int, inventory: Inventory) -> np.ndarray:  # int (n, 12)
     "Draw `n` rows of parameters as often as signs have them; not all of them make a sign."
     c = {name: pick(rng, n, table * inventory.allowed(name)) for name, table in FREQUENCY.items()}
@@ -619,7 +619,7 @@ def draw(rng: np.random.Generator, n: int, inventory: Inventory) -> np.ndarray: 
     c['turn'] *= c['local'] == 0
     return draw_shapes(c, rng, inventory)
 
-# %% ../nbs/11_phonology.ipynb #e15dc6bc
+# %% ../nbs/11_phonology.ipynb #6aef2b4f
 def draw_shapes(c: dict, rng: np.random.Generator, inventory: Inventory) -> np.ndarray:  # int (n, 12)
     "Draw what the handshape changes into, and the shape of the resting hand: an unmarked one, or the same as that of the hand that moves."
     n, own = len(c['handshape']), c['handshape'] + 1
@@ -630,21 +630,21 @@ def draw_shapes(c: dict, rng: np.random.Generator, inventory: Inventory) -> np.n
     c['base'] = np.where(same, own, pick(rng, n, rests)) * (c['hands'] == 3)
     return np.stack([c[name] for name in PARAMETERS], 1)
 
-# %% ../nbs/11_phonology.ipynb #77dd9a23
+# %% ../nbs/11_phonology.ipynb #6b9559af
 PARTS = ('train', 'validation', 'test')
 
-# %% ../nbs/11_phonology.ipynb #ffdabbd5
+# %% ../nbs/11_phonology.ipynb #65bb6211
 def part_of(sign: Sign | tuple) -> str:
     "Which part of all signs this one (or one of these parameters) belongs to, for ever: eight in ten 'train', one 'validation', one 'test'."
     parameters = sign.parameters if isinstance(sign, Sign) else sign
     return PARTS[max(0, zlib.crc32('|'.join(map(str, parameters)).encode()) % 10 - 7)]
 
-# %% ../nbs/11_phonology.ipynb #05737764
+# %% ../nbs/11_phonology.ipynb #6aafe1e9
 def number(codes: np.ndarray) -> np.ndarray:  # int64 (S,)
     "Rows of parameters as one number each."
     return np.ravel_multi_index(tuple(codes.T), tuple(len(VALUES[name]) for name in PARAMETERS))
 
-# %% ../nbs/11_phonology.ipynb #0f78f4aa
+# %% ../nbs/11_phonology.ipynb #f676698b
 def candidates(seed: int, inventory: Inventory, part: str | None):
     "Lots of parameters of signs, all different, of this part; ends when nothing new has come for a long time."
     rng, seen, idle = np.random.default_rng(seed), set(), 0
@@ -657,7 +657,7 @@ def candidates(seed: int, inventory: Inventory, part: str | None):
         lot = [tuple(values[i] for values, i in zip(VALUES.values(), row)) for row in fresh]
         yield lot if part is None else [parameters for parameters in lot if part_of(parameters) == part]
 
-# %% ../nbs/11_phonology.ipynb #dc791882
+# %% ../nbs/11_phonology.ipynb #5cbdb7aa
 def lexicon(n: int,         # how many signs
             seed: int = 0,
             inventory: Inventory = INVENTORY,
@@ -672,7 +672,7 @@ def lexicon(n: int,         # how many signs
         if len(found) >= n: return tuple(Sign(f'{letter}{i + 1:04}', *parameters) for i, parameters in enumerate(found[:n]))
     raise BadInput(f'this inventory makes only about {len(found)} signs, not {n}; ask for fewer, or allow more handshapes, places or paths')
 
-# %% ../nbs/11_phonology.ipynb #dd6084ec
+# %% ../nbs/11_phonology.ipynb #0a58e142
 def neighbours(signs) -> list[np.ndarray]:  # for each sign, positions in `signs`, ascending
     "For each sign, the signs that differ from it in exactly one parameter."
     codes, pairs = encode(signs), [np.zeros((0, 2), int)]
@@ -687,7 +687,7 @@ def neighbours(signs) -> list[np.ndarray]:  # for each sign, positions in `signs
     pairs = pairs[np.lexsort(pairs.T[::-1])]
     return np.split(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(1, len(codes))))
 
-# %% ../nbs/11_phonology.ipynb #c1b2730b
+# %% ../nbs/11_phonology.ipynb #984fb571
 def minimal_pair(sign: Sign,
                  parameter: str,                       # in PARAMETERS
                  rng: np.random.Generator | int = 0,
@@ -703,7 +703,7 @@ def minimal_pair(sign: Sign,
     if not pairs: raise BadInput(f'{sign.gloss} has no minimal pair in {parameter} here; ask for another parameter, or allow more in the inventory')
     return pairs[np.random.default_rng(rng).integers(len(pairs))]
 
-# %% ../nbs/11_phonology.ipynb #64e2246e
+# %% ../nbs/11_phonology.ipynb #72d748a1
 def paired_lexicon(n: int, seed: int = 0, inventory: Inventory = INVENTORY, part: str | None = None) -> tuple[Sign, ...]:
     "`n` signs, all different, of which the first and second, the third and fourth and so on are minimal pairs; otherwise as `lexicon`."
     rng, signs, seen = np.random.default_rng(seed), [], set()
@@ -715,7 +715,7 @@ def paired_lexicon(n: int, seed: int = 0, inventory: Inventory = INVENTORY, part
         if len(signs) >= n: return tuple(signs[:n])
     raise BadInput(f'this inventory makes only {len(signs)} signs in minimal pairs, not {n}; ask for fewer, or allow more handshapes, places or paths')
 
-# %% ../nbs/11_phonology.ipynb #8918be9e
+# %% ../nbs/11_phonology.ipynb #930497e9
 def any_pair(sign: Sign, rng: np.random.Generator, inventory: Inventory = INVENTORY) -> Sign | None:
     "A minimal pair in whichever parameter has one, tried in random order; None if there is none at all."
     for parameter in rng.permutation([name for name in PARAMETERS if name not in ('size', 'beats')]):

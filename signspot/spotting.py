@@ -8,7 +8,7 @@ __all__ = ['INK', 'FOUND', 'LOST', 'PICTURES', 'Clip', 'load_clip', 'check_clip'
            'spot', 'for_drawing', 'timed_strip', 'strip_capacity', 'plain_strip', 'strip_moments', 'caption',
            'sentence_strip', 'score_curve', 'found_frames', 'draw_spots', 'check_picture', 'plot', 'spots_png']
 
-# %% ../nbs/40_spotting.ipynb #910669a0
+# %% ../nbs/40_spotting.ipynb #12fdbce8
 import io
 import json
 import os
@@ -24,7 +24,7 @@ from .pose import BadInput, Pose, atomic, draw_skeleton, picture_window
 from .prepare import Prepared, prepare
 from .skeleton import HOLISTIC_178, PAPER_50
 
-# %% ../nbs/40_spotting.ipynb #bebc2ba5
+# %% ../nbs/40_spotting.ipynb #134e8f8b
 @dataclass(frozen=True)
 class Clip:
     "A clip under its name, as recorded and as prepared."
@@ -32,7 +32,7 @@ class Clip:
     pose: Pose
     prepared: Prepared
 
-# %% ../nbs/40_spotting.ipynb #e877997f
+# %% ../nbs/40_spotting.ipynb #adf61550
 def load_clip(source: str | Path | Pose,  # a .pose file, a video, or a pose
               name: str = 'clip',         # what to call a pose; files are called by their names
              ) -> Clip:
@@ -43,7 +43,7 @@ def load_clip(source: str | Path | Pose,  # a .pose file, a video, or a pose
     try: return Clip(path.stem, pose, prepare(pose))
     except BadInput as error: raise BadInput(f'{path}: {error}') from error
 
-# %% ../nbs/40_spotting.ipynb #0c2c7931
+# %% ../nbs/40_spotting.ipynb #84bb7091
 def check_clip(source: str | Path | Pose):
     "Raise `BadInput` for a file that is not there, before the other one is tracked for half a minute."
     if isinstance(source, Pose): return
@@ -51,7 +51,7 @@ def check_clip(source: str | Path | Pose):
     except (OSError, ValueError) as error: raise BadInput(f'{source}: {getattr(error, "strerror", None) or error}') from error
     if not there: raise BadInput(f'{Path(source)} is a folder, not a clip' if folder else f'there is no file {source}')
 
-# %% ../nbs/40_spotting.ipynb #d0a5cf96
+# %% ../nbs/40_spotting.ipynb #7cb21f71
 @dataclass(frozen=True)
 class Candidates:
     "Stretches of the prepared sentence that may be the sign."
@@ -61,7 +61,7 @@ class Candidates:
     start: np.ndarray   # int (E,) first frame
     end: np.ndarray     # int (E,) the frame after the last
 
-# %% ../nbs/40_spotting.ipynb #2d5e77f2
+# %% ../nbs/40_spotting.ipynb #47afd882
 def by_dtw(query: Prepared, sentence: Prepared) -> Candidates:
     "Fit the query into the sentence; nothing is trained but the threshold."
     found = match(query, sentence)
@@ -69,7 +69,7 @@ def by_dtw(query: Prepared, sentence: Prepared) -> Candidates:
     score = dtw_threshold().score(found.curve[possible])
     return Candidates('subsequence DTW', float(score.max(initial=0)), score, found.start[possible], possible + 1)
 
-# %% ../nbs/40_spotting.ipynb #708990c2
+# %% ../nbs/40_spotting.ipynb #d1eb6b59
 def windows(frames: int,   # of the sentence
             width: int,    # of a window
            ) -> np.ndarray:  # int (W, 2) first frame, frame after the last
@@ -78,7 +78,7 @@ def windows(frames: int,   # of the sentence
     first = np.unique(np.r_[np.arange(0, frames - width, max(1, width // 4)), frames - width])
     return np.stack([first, first + width], 1)
 
-# %% ../nbs/40_spotting.ipynb #0b5a532d
+# %% ../nbs/40_spotting.ipynb #2b3a2ce8
 def window_corpus(query: Prepared, sentence: Prepared, spans: np.ndarray):  # (W, 2) -> Corpus of W + 1 pairs
     "The query paired with the whole sentence, and with each window of it, as a model wants it."
     from signspot.corpus import Corpus
@@ -89,7 +89,7 @@ def window_corpus(query: Prepared, sentence: Prepared, spans: np.ndarray):  # (W
     return Corpus('windows', np.concatenate(clips), np.array([len(c) for c in clips]), kind, unknown, unknown, pairs,
                   np.zeros(n - 1, int), np.full((n - 1, 2), -1), sentence.fps)
 
-# %% ../nbs/40_spotting.ipynb #5ef8add2
+# %% ../nbs/40_spotting.ipynb #2d6fa927
 def looking(model: str | Path | None = None,  # a folder written by `signspot.train.save_model`; None: DTW
            ) -> Callable[[Prepared, Prepared], Candidates]:
     "A way to look for a query in a sentence. Raises `BadInput` for a folder without a model."
@@ -104,7 +104,7 @@ def looking(model: str | Path | None = None,  # a folder written by `signspot.tr
         return Candidates(f'model {Path(model).name}', float(score[0]), score[1:], *spans.T)
     return by_model
 
-# %% ../nbs/40_spotting.ipynb #a33eb076
+# %% ../nbs/40_spotting.ipynb #15aae85c
 def distinct(found: Candidates, least: float) -> list[int]:  # positions of candidates, best first
     "Candidates of at least this score that do not overlap a better one."
     taken, kept = np.zeros(int(found.end.max(initial=0)), bool), []
@@ -115,14 +115,14 @@ def distinct(found: Candidates, least: float) -> list[int]:  # positions of cand
         kept.append(int(i))
     return kept
 
-# %% ../nbs/40_spotting.ipynb #5c8a24ee
+# %% ../nbs/40_spotting.ipynb #eb445aa5
 def inner_scores(found: Candidates, frames: int) -> np.ndarray:  # (frames,)
     "The score of the best candidate about each frame; 0 where there is none."
     curve, margin = np.zeros(frames), (found.end - found.start) // 4
     for i in np.argsort(found.score, kind='stable'): curve[found.start[i] + margin[i]:found.end[i] - margin[i]] = found.score[i]
     return curve
 
-# %% ../nbs/40_spotting.ipynb #550e0ab6
+# %% ../nbs/40_spotting.ipynb #1d2d6712
 @dataclass(frozen=True)
 class Span:
     "A stretch of the sentence."
@@ -132,7 +132,7 @@ class Span:
 
     def __str__(self) -> str: return f'{self.start:.2f}-{self.end:.2f} s'
 
-# %% ../nbs/40_spotting.ipynb #dd6fe5bc
+# %% ../nbs/40_spotting.ipynb #f7662ea0
 @dataclass(frozen=True, repr=False)
 class Spots:
     "Whether and where a query's sign is in a sentence. Draws itself."
@@ -158,7 +158,7 @@ class Spots:
 
     def __repr__(self): return f'{self.verdict}  score {self.score:.2f} (threshold {self.threshold:.2f})  {self.where}'
 
-# %% ../nbs/40_spotting.ipynb #1b1ce5fe
+# %% ../nbs/40_spotting.ipynb #b5bc42ea
 def warnings(spots: Spots) -> list[str]:
     "What should make a reader doubt the answer: one line each."
     said = []
@@ -166,7 +166,7 @@ def warnings(spots: Spots) -> list[str]:
         if clip.prepared.seen < .75: said.append(f'hands were seen in only {clip.prepared.seen:.0%} of the {role} {clip.name}: do not rely on this answer')
     return said
 
-# %% ../nbs/40_spotting.ipynb #939cd648
+# %% ../nbs/40_spotting.ipynb #901f5633
 def to_dict(spots: Spots) -> dict:
     "The answer as plain values, ready for JSON: times in seconds, scores 0 to 1."
     seen = {role: round(clip.prepared.seen, 3) for role, clip in (('query', spots.query), ('sentence', spots.sentence))}
@@ -179,12 +179,12 @@ def to_dict(spots: Spots) -> dict:
 Spots.to_dict, Spots.warnings = to_dict, property(warnings)
 Spots.to_json = lambda self: json.dumps(to_dict(self), allow_nan=False)
 
-# %% ../nbs/40_spotting.ipynb #1ba55de0
+# %% ../nbs/40_spotting.ipynb #b0140ffe
 def seconds(prepared: Prepared, start: int, end: int, score: float) -> Span:
     "Frames of a prepared clip as seconds of the clip that was given."
     return Span(float(prepared.offset_s + start / prepared.fps), float(prepared.offset_s + end / prepared.fps), float(score))
 
-# %% ../nbs/40_spotting.ipynb #73788a56
+# %% ../nbs/40_spotting.ipynb #3b8d8858
 def spot(query: str | Path | Pose,          # a video or .pose file that shows one sign
          sentence: str | Path | Pose,       # a video or .pose file of signing
          model: str | Path | None = None,   # a folder with a trained model; None: subsequence DTW
@@ -201,13 +201,13 @@ def spot(query: str | Path | Pose,          # a video or .pose file that shows o
     return Spots(present, found.present, threshold, tuple(sure) if present else (), spans[0] if spans else None,
                  inner_scores(found, len(clip.prepared)), times, found.method, asked, clip)
 
-# %% ../nbs/40_spotting.ipynb #840489b3
+# %% ../nbs/40_spotting.ipynb #7fe65ebc
 def for_drawing(pose: Pose) -> Pose:
     "Body, hands and, where there is one, the outline of the face."
     try: return pose.select(HOLISTIC_178)
     except BadInput: return pose.select(PAPER_50)
 
-# %% ../nbs/40_spotting.ipynb #b8d1d7a8
+# %% ../nbs/40_spotting.ipynb #47fa63c4
 def timed_strip(ax, pose: Pose,
                 frames: np.ndarray,  # int (F,) which frames
                 at: np.ndarray,      # (F,) where on the x axis the middle of each belongs
@@ -224,17 +224,17 @@ def timed_strip(ax, pose: Pose,
     ax.set(ylim=(bottom, top), yticks=[])
     ax.spines[:].set_visible(False)
 
-# %% ../nbs/40_spotting.ipynb #3c8ee94e
+# %% ../nbs/40_spotting.ipynb #b4d29ada
 def strip_capacity(ax, pose: Pose) -> int:
     "How many skeletons fit side by side."
     left, right, top, bottom = picture_window(pose)
     box = ax.get_window_extent()
     return max(1, int(box.width / (.95 * box.height * (right - left) / (bottom - top))))
 
-# %% ../nbs/40_spotting.ipynb #b99cc63a
+# %% ../nbs/40_spotting.ipynb #99062b16
 INK, FOUND, LOST = '#333333', '#2a9d5c', '#8a8a8a'   # text and curve, a span that was found, the best fit of an absent sign
 
-# %% ../nbs/40_spotting.ipynb #c3cec1d4
+# %% ../nbs/40_spotting.ipynb #1b540d55
 def plain_strip(ax, pose: Pose, moments: np.ndarray, title: str):
     "Some moments of a clip (seconds), evenly spread over the axes, under a title."
     frames = np.round(moments * pose.fps).astype(int).clip(0, len(pose) - 1)
@@ -244,7 +244,7 @@ def plain_strip(ax, pose: Pose, moments: np.ndarray, title: str):
     timed_strip(ax, shown, np.linspace(0, len(shown) - 1, n).round().astype(int), (np.arange(n) + .5) / n, np.zeros(n, bool))
     ax.set_title(title, loc='left', fontsize=9.5, color=INK)
 
-# %% ../nbs/40_spotting.ipynb #6444e827
+# %% ../nbs/40_spotting.ipynb #7dad8d05
 def strip_moments(length: float, apart: float, best: Span | None) -> np.ndarray:  # (F,) seconds
     "Moments this far apart, none cut off at an edge, one of them in the middle of the best fit."
     middle = (best.start + best.end) / 2 if best else length / 2
@@ -252,12 +252,12 @@ def strip_moments(length: float, apart: float, best: Span | None) -> np.ndarray:
     whole = at[(at > .4 * apart) & (at < length - .4 * apart)]
     return whole if whole.size else np.array([middle])
 
-# %% ../nbs/40_spotting.ipynb #23f75ab0
+# %% ../nbs/40_spotting.ipynb #d70e7631
 def caption(role: str, clip: Clip) -> str:
     "What a strip shows, with the clip's name if it has one of its own."
     return role if clip.name == role else f'{role}: {clip.name}'
 
-# %% ../nbs/40_spotting.ipynb #11f8e49c
+# %% ../nbs/40_spotting.ipynb #82b33c3d
 def sentence_strip(ax, spots: Spots):
     "The whole sentence along its time; what is outside the found spans is pale."
     shown = for_drawing(spots.sentence.pose)
@@ -268,7 +268,7 @@ def sentence_strip(ax, spots: Spots):
     timed_strip(ax, shown, (at * shown.fps).astype(int).clip(0, len(shown) - 1), at, np.all(far, axis=0) if far else np.ones(len(at), bool))
     ax.set_title(caption('sentence', spots.sentence), loc='left', fontsize=9.5, color=INK)
 
-# %% ../nbs/40_spotting.ipynb #2752d32b
+# %% ../nbs/40_spotting.ipynb #dab6274e
 def score_curve(ax, spots: Spots):
     "The score along the sentence, and the threshold."
     ax.fill_between(spots.times, spots.curve, color=INK, alpha=.12, lw=0)
@@ -278,12 +278,12 @@ def score_curve(ax, spots: Spots):
     ax.set(xlim=(0, spots.sentence.pose.seconds), ylim=(0, 1), yticks=[0, .5, 1], xlabel='seconds', ylabel='score')
     ax.spines[['top', 'right']].set_visible(False)
 
-# %% ../nbs/40_spotting.ipynb #81762c0b
+# %% ../nbs/40_spotting.ipynb #1a32bfe3
 def found_frames(spots: Spots) -> np.ndarray:  # (F,) seconds
     "Moments of the best fit."
     return np.arange(spots.best.start, spots.best.end, 1 / spots.sentence.prepared.fps) + .5 / spots.sentence.prepared.fps
 
-# %% ../nbs/40_spotting.ipynb #9bce3f73
+# %% ../nbs/40_spotting.ipynb #a3c38330
 def draw_spots(spots: Spots):  # -> matplotlib Figure
     "Query and find above; the sentence and its score below."
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -304,10 +304,10 @@ def draw_spots(spots: Spots):  # -> matplotlib Figure
     figure.text(.975, .948, f'score {spots.score:.2f}, threshold {spots.threshold:.2f}, {spots.method}', fontsize=9.5, color=INK, ha='right')
     return figure
 
-# %% ../nbs/40_spotting.ipynb #025d054e
+# %% ../nbs/40_spotting.ipynb #2c6b0d77
 PICTURES = ('.png', '.pdf', '.svg', '.jpg')
 
-# %% ../nbs/40_spotting.ipynb #dc361fac
+# %% ../nbs/40_spotting.ipynb #ee349a33
 def check_picture(path: str | Path) -> Path:
     "Refuse a file name that no picture can have, before anything is computed. Raises `BadInput`."
     path = Path(path)
@@ -319,14 +319,14 @@ def check_picture(path: str | Path) -> Path:
     if not (folder.is_dir() and os.access(folder, os.W_OK)): raise BadInput(f'cannot write {path}: {folder} is not a folder one may write to')
     return path
 
-# %% ../nbs/40_spotting.ipynb #a7bde151
+# %% ../nbs/40_spotting.ipynb #c369c51c
 def plot(spots: Spots, path: str | Path) -> Path:
     "Write the picture; the suffix says which kind. Raises `BadInput` for an unknown one or a place that cannot be written."
     path, figure = check_picture(path), draw_spots(spots)
     with atomic(path) as part: figure.savefig(part)
     return path
 
-# %% ../nbs/40_spotting.ipynb #4c45806c
+# %% ../nbs/40_spotting.ipynb #b0037484
 def spots_png(spots: Spots) -> bytes:
     "The picture, as Jupyter shows it."
     buffer = io.BytesIO()

@@ -6,7 +6,7 @@
 __all__ = ['ANSWER', 'Fits', 'dtw_scores', 'model_scores', 'score_pairs', 'check_complete', 'check_scores', 'check_place',
            'check_places', 'write_rows', 'write_submission', 'write_scores']
 
-# %% ../nbs/42_submission.ipynb #ac1c2b24
+# %% ../nbs/42_submission.ipynb #08adaac4
 import csv
 import os
 from collections import Counter
@@ -22,7 +22,7 @@ from .engine import bar
 from .listing import check_writable, header
 from .pose import BadInput, atomic
 
-# %% ../nbs/42_submission.ipynb #0721ff5d
+# %% ../nbs/42_submission.ipynb #632a3d00
 class Fits:
     "How well queries of a corpus fit into its sentences; features are kept for the clips used last."
     def __init__(self, corpus: Corpus,
@@ -43,14 +43,14 @@ class Fits:
         target = self.sentence(sentence)
         return min(float(align(frame_cost(features, target)[frames]).curve.min()) for features, frames in self.query(query))
 
-# %% ../nbs/42_submission.ipynb #3e83da3a
+# %% ../nbs/42_submission.ipynb #ea93aaf2
 def dtw_scores(corpus: Corpus) -> np.ndarray:  # (P,) 0 to 1
     "The score that `spot` gives, for every pair."
     fits = Fits(corpus)
     cost = [fits.cost(query, sentence) for query, sentence in bar(corpus.pairs.tolist(), 'DTW', len(corpus), 'pair')]
     return dtw_threshold().score(np.array(cost, float))
 
-# %% ../nbs/42_submission.ipynb #d325c3c0
+# %% ../nbs/42_submission.ipynb #e628b82a
 def model_scores(corpus: Corpus, model: str | Path) -> np.ndarray:  # (P,) 0 to 1
     "What a trained model says. Raises `BadInput` for a folder without one, for a damaged one, and for a model that cannot take these clips."
     from signspot.train import load_model, predict
@@ -60,14 +60,14 @@ def model_scores(corpus: Corpus, model: str | Path) -> np.ndarray:  # (P,) 0 to 
     if not np.isfinite(score).all(): raise BadInput(f'{model} answers with what is no number: its weights are damaged')
     return score
 
-# %% ../nbs/42_submission.ipynb #81f50298
+# %% ../nbs/42_submission.ipynb #2daf52f3
 def score_pairs(corpus: Corpus,
                 model: str | Path | None = None,  # a folder with a trained model; None: subsequence DTW
                ) -> np.ndarray:                   # (P,) 0 to 1
     "How sure it is of each pair that the query's sign is in the sentence."
     return dtw_scores(corpus) if model is None else model_scores(corpus, model)
 
-# %% ../nbs/42_submission.ipynb #ee704844
+# %% ../nbs/42_submission.ipynb #7962f34f
 def check_complete(corpus: Corpus):
     "Raise `BadInput` for a corpus that has lost pairs, has none, or asks one twice."
     failed, lost = corpus.about.get('failed', {}), corpus.about.get('dropped pairs', [])
@@ -78,14 +78,14 @@ def check_complete(corpus: Corpus):
     twice = [pair for pair, n in Counter(map(tuple, corpus.pairs.tolist())).items() if n > 1]
     if twice: raise BadInput(f'{corpus.name} asks {len(twice)} pairs more than once, e.g. {" in ".join(corpus.id[list(twice[0])])}: remove the repetitions')
 
-# %% ../nbs/42_submission.ipynb #a16af374
+# %% ../nbs/42_submission.ipynb #41617644
 def check_scores(corpus: Corpus, score: np.ndarray):
     "Raise `BadInput` unless there is a number from 0 to 1 for every pair."
     if np.shape(score) != (len(corpus),): raise BadInput(f'{corpus.name}: scores of shape {np.shape(score)} for {len(corpus)} pairs')
     wrong = np.flatnonzero(~((0 <= score) & (score <= 1)))   # NaN is neither
     if len(wrong): raise BadInput(f'{corpus.name}: no score from 0 to 1 for {len(wrong)} pairs, e.g. {" in ".join(corpus.id[corpus.pairs[wrong[0]]])} ({score[wrong[0]]})')
 
-# %% ../nbs/42_submission.ipynb #60a55728
+# %% ../nbs/42_submission.ipynb #e17d713e
 ANSWER = ('sentence_id', 'query_id')   # the first columns of what is written; `is_present` or `score` is the third
 
 def check_place(path: str | Path,
@@ -99,7 +99,7 @@ def check_place(path: str | Path,
     if path.exists() and header(path) not in ((*ANSWER, column), ()): raise BadInput(f'{path} is there already, with other columns ({", ".join(header(path))}): give another name')
     return path
 
-# %% ../nbs/42_submission.ipynb #6cc74c69
+# %% ../nbs/42_submission.ipynb #4d71c5d0
 def check_places(out: str | Path, scores: str | Path | None, corpus: str) -> tuple[Path, ...]:
     "Where answers and scores are to be written. Raises `BadInput` for a place where none can be, for one place for both, and for the table that is to be read."
     if scores is not None and os.path.realpath(out) == os.path.realpath(scores): raise BadInput(f'{out} cannot hold both answers and scores: give two names')
@@ -108,7 +108,7 @@ def check_places(out: str | Path, scores: str | Path | None, corpus: str) -> tup
         if place.resolve() in (Path(corpus).resolve(), Path(corpus.partition(':')[2]).resolve()): raise BadInput(f'{place} is the table that is to be read: give another name')
     return places
 
-# %% ../nbs/42_submission.ipynb #4f16b163
+# %% ../nbs/42_submission.ipynb #5f871f34
 def write_rows(corpus: Corpus, column: str, values: Iterable, path: str | Path) -> Path:
     "A csv file with a row for each pair, in the corpus's order; written beside and renamed."
     with atomic(path) as part, part.open('w', newline='', encoding='utf-8') as file:
@@ -117,7 +117,7 @@ def write_rows(corpus: Corpus, column: str, values: Iterable, path: str | Path) 
         rows.writerows((corpus.id[sentence], corpus.id[query], value) for (query, sentence), value in zip(corpus.pairs, values))
     return Path(path)
 
-# %% ../nbs/42_submission.ipynb #afdfda5e
+# %% ../nbs/42_submission.ipynb #371eff98
 def write_submission(corpus: Corpus,
                      score: np.ndarray,        # (P,) 0 to 1
                      path: str | Path,
@@ -128,7 +128,7 @@ def write_submission(corpus: Corpus,
     check_scores(corpus, score)
     return write_rows(corpus, 'is_present', (score >= threshold).astype(int), path)
 
-# %% ../nbs/42_submission.ipynb #d79894c6
+# %% ../nbs/42_submission.ipynb #d8cec38b
 def write_scores(corpus: Corpus, score: np.ndarray, path: str | Path) -> Path:
     "The scores themselves, `sentence_id,query_id,score`: for a threshold of one's own, or to join with others'."
     check_scores(corpus, score)

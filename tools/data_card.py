@@ -11,12 +11,12 @@ FACTS, CARD = ROOT / 'data' / 'corpora.json', ROOT / 'data' / 'README.md'
 RECORDINGS = ROOT.parent / 'shared' / 'data'
 GENERATOR = ('skeleton', 'pose', 'prepare', 'corpus', 'phonology', 'signing')   # modules that the procedural corpus depends on
 REAL = {  # file: what its own metadata does not say
-    'asl_traduttore14.npz': {'consent': 'not stated; team members of the project, says the file', 'signers': 'several, not labelled', 'remark': 'one of the 15 signs is <idle>, recordings in which nothing is signed'},
+    'asl_traduttore14.npz': {'consent': 'not stated; the people are team members of the project, says the file', 'signers': 'several, not labelled', 'remark': 'one of the 15 signs is <idle>, recordings in which nothing is signed'},
     'isl_kinect30.npz': {'consent': 'not stated'},
     'asl_boston104.npz': {'consent': 'not stated; a published research corpus (Dreuw et al. 2007)'},
     'mp_data_sample': {'language': 'American Sign Language', 'source': 'the same as asl_traduttore14, as it lies in its repository', 'licence': 'MIT (c) 2022 traduttore', 'consent': 'as asl_traduttore14', 'signers': 'several, not labelled'}}
-DOCUMENTED = [  # never seen by us; as far as their papers and pages say
-    {'name': 'WSLP 2025, Word Presence Prediction', 'language': 'Indian Sign Language', 'clips': '7,857 sentences and 1,410 queries in training and validation; 1,266 and 555 in test', 'pairs': '25,432, half of them present',
+DOCUMENTED = [  # not measured by us; as far as their papers and pages say
+    {'name': 'WSLP 2025, Word Presence Prediction', 'language': 'Indian Sign Language', 'clips': '7,857 sentences and 1,410 queries in training and validation; 1,266 and 555 in test; of all these we have seen one query and one sentence, the task\'s public example', 'pairs': '25,432, half of them present',
      'licence': 'CC BY-NC-ND 4.0', 'source': 'Hugging Face Exploration-Lab/WSLP, folder Shared_task_WPP; videos only', 'signers': 'not documented', 'consent': 'not documented',
      'overlap': 'training with test: "minimal", says the paper; training with validation: a random split of pairs, we infer, so sentences and queries are shared. How negatives were made is not documented.'},
     {'name': 'iSign v1.1, word presence', 'language': 'Indian Sign Language', 'clips': 'not counted by us; clip ids end in _w (word), _e<N> (example sentence)', 'pairs': 'positives only; negatives are drawn by the reader, and it says so', 'licence': 'CC BY-NC-SA 4.0, gated',
@@ -27,6 +27,9 @@ FILES = """| file | what |
 | `log.json` | the experiments behind `nbs/paper/log.ipynb` |
 | `corpora.json` | what this page is made from, by `python tools/data_card.py` (`--measure`: measured anew) |
 """
+
+SINGLE = """Beside these corpora, eight single recordings were measured (nbs/paper/realism.ipynb names them): two of MSL-150, two of pose-format, one each of sign-segmentation and segmentation (all MIT),
+and the shared task's example, a query and a sentence (from `public/` of github Exploration-Lab/WSLP; only numbers of it are kept, nothing is drawn)."""
 
 
 # Measuring
@@ -128,9 +131,9 @@ def card(told: dict) -> str:
              '(`nbs/11_phonology.ipynb`, `nbs/12_signing.ipynb`), so the same seed gives the same corpus on every machine.',
              'The paper\'s own data (WSLP 2025, Word Presence Prediction, Indian Sign Language) is licensed CC BY-NC-ND 4.0 and not part of this repository. Neither are the recordings below:\n'
              'they are what the library was tried on, and their numbers are kept so that this page can be made where they are not.', FILES.strip(),
-             '## The procedural corpus', card_of(told['procedural']), '## Recordings', *map(card_of, told['recordings']), '## What overlaps', '\n'.join(f'- {line}' for line in told['overlaps']),
+             '## The procedural corpus', card_of(told['procedural']), '## Recordings', *map(card_of, told['recordings']), SINGLE, '## What overlaps', '\n'.join(f'- {line}' for line in told['overlaps']),
              'A clip counts as the same if its mean, first and last posture are. Signers are labelled in few of these corpora, so whether people are shared between them is not known.',
-             '## Known of, not seen', *map(documented_card, told['documented'])]
+             '## Known of, not measured', *map(documented_card, told['documented'])]
     return '\n\n'.join(parts) + '\n'
 
 
