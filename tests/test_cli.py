@@ -140,8 +140,9 @@ def test_interruption(folder, capsys, monkeypatch):
 
 
 SLOW = '''
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)   # whoever started the tests in the background had it ignored
 import signspot.readers
 def slow(video, fps=None):
     Path(os.environ['BEGUN'], str(os.getpid())).write_text(str(video))
@@ -173,7 +174,8 @@ def test_preparing_that_is_stopped_tidies_up(workers, sent, tmp_path, root):
     begun = [int(path.name) for path in (tmp_path/'begun').iterdir()]
     unpacked = list((tmp_path/'tmp').glob('*/*.mp4'))
     process.send_signal(sent)
-    out, err = process.communicate(timeout=120)
+    try: out, err = process.communicate(timeout=60)
+    finally: process.kill()
     assert len(begun) == len(unpacked) == workers and process.returncode == 130 and 'signspot: stopped after 0 of 2' in err and 'Traceback' not in err
     assert all(map(gone, begun)) and not list((tmp_path/'out').rglob('*.pose'))
     if workers == 1: assert not list((tmp_path/'tmp').iterdir())
