@@ -5,11 +5,12 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from signspot.dtw import STEPS, align, core, dtw_features, dtw_threshold, frame_cost, match, mirrored, subsequence_dtw
 from signspot.phonology import lexicon
 from signspot.prepare import prepare
-from signspot.signing import draw_signers, record
+from signspot.signing import SigningConfig, draw_signers, record, sign_corpus
 
 
 def naive(cost: np.ndarray):
@@ -119,3 +120,10 @@ def test_threshold_is_the_notebooks(root):
     assert {'cost': threshold.cost, 'slope': threshold.slope} == record['threshold']
     assert threshold.score(threshold.cost) == .5 and threshold.score(0) > threshold.score(1) > threshold.score(np.inf) == 0
     assert record['checked on']['auc'] > .75
+
+
+def test_simple_signing_is_ranked_well():
+    "In the plain world, two to six signs a sentence: what the threshold's own, harder corpus does not ask for any more."
+    corpus = sign_corpus(SigningConfig(signs=100, sentence_signs=(2, 6), sentences=120, queries_per_sign=6, signers=24, world='plain', part='validation'), seed=0)
+    cost = np.array([match(corpus.prepared(query), corpus.prepared(sentence)).curve.min() for query, sentence in corpus.pairs])
+    assert roc_auc_score(corpus.label, -np.minimum(cost, 99)) > .85
