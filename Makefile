@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv table2 smoke test lab readme card publish export clean
+.PHONY: help venv table2 paper smoke list test lab site readme card publish export clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,14 +24,23 @@ $(INSTALLED): settings.ini setup.py pyproject.toml constraints.txt
 table2: $(INSTALLED)  ## rerun the paper's Table 2 (PRESET=smoke, cpu or paper; cpu: minutes on two cores)
 	@$(BIN)/signspot rerun table2 --preset $(PRESET)
 
-smoke: $(INSTALLED)  ## Table 2 in seconds, to see that everything runs; its numbers mean nothing
-	@$(BIN)/signspot rerun table2 --preset smoke
+paper: $(INSTALLED)  ## rerun every notebook of the paper (PRESET as above; cpu: within two hours on two cores)
+	@$(BIN)/signspot rerun all --preset $(PRESET)
+
+smoke: $(INSTALLED)  ## every notebook of the paper in minutes, to see that all runs; its numbers mean nothing
+	@$(BIN)/signspot rerun all --preset smoke
+
+list: $(INSTALLED)  ## what each notebook of the paper takes and needs, and which results are older than the code
+	@$(BIN)/signspot rerun --list
 
 test: $(INSTALLED)  ## all tests
 	@$(BIN)/python -m pytest -q -rfEs
 
 lab: $(INSTALLED)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs
+
+site: $(INSTALLED)  ## all notebooks as linked pages to read along, in site/; open site/index.html
+	@$(BIN)/python tools/site.py
 
 readme: $(INSTALLED)  ## README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py --run
@@ -47,5 +56,5 @@ export: $(INSTALLED)  ## the library signspot/ from the notebooks
 	@$(BIN)/nbdev_export
 
 clean:  ## remove .venv and what building and testing leave behind (not runs/)
-	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -6,10 +6,10 @@
 __all__ = ['COMMANDS', 'CHOICES', 'WORKERS', 'RATE', 'SHARE', 'FORMS', 'no_such_command', 'Parser', 'number', 'named',
            'add_extract', 'run_extract', 'add_corpus_arguments', 'read_and_say', 'shown', 'complain', 'add_corpus',
            'draw_sheet', 'run_describe', 'in_words', 'add_prepare', 'run_prepare', 'add_predict', 'run_predict',
-           'add_spot', 'answer', 'run_spot', 'add_rerun', 'key_value', 'run_rerun', 'build_parser', 'complaint',
-           'terminated_like_interrupted', 'obey', 'main']
+           'add_spot', 'answer', 'run_spot', 'add_rerun', 'key_value', 'wanted_parameters', 'rerun_one', 'rerun_many',
+           'run_rerun', 'build_parser', 'complaint', 'terminated_like_interrupted', 'obey', 'main']
 
-# %% ../nbs/60_cli.ipynb #fa954205
+# %% ../nbs/60_cli.ipynb #229213f1
 import argparse
 import difflib
 import json
@@ -27,17 +27,17 @@ from pathlib import Path
 
 from . import __version__
 
-# %% ../nbs/60_cli.ipynb #246c970f
+# %% ../nbs/60_cli.ipynb #dac22c6f
 COMMANDS = ('extract', 'corpus', 'prepare', 'predict', 'spot', 'rerun')
 CHOICES = {'COMMAND': COMMANDS, 'ACTION': ('describe',)}   # of `signspot`, and of `signspot corpus`
 
-# %% ../nbs/60_cli.ipynb #721a626a
+# %% ../nbs/60_cli.ipynb #07c4e6a8
 def no_such_command(typed: str, commands: tuple[str, ...] = COMMANDS) -> str:
     "What to say to a command that does not exist: the nearest that does, or all."
     near = difflib.get_close_matches(typed, commands, n=1, cutoff=.5)
     return f'there is no command {typed!r}: ' + (f'did you mean {near[0]!r}?' if near else f'there {"are" if len(commands) > 1 else "is"} {", ".join(commands)}')
 
-# %% ../nbs/60_cli.ipynb #1869ad3a
+# %% ../nbs/60_cli.ipynb #64b65746
 class Parser(argparse.ArgumentParser):
     "An argument parser that complains in one line."
     def error(self, message: str):
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         mistyped = re.match(r"argument (COMMAND|ACTION): invalid choice: '(.*?)' \(", message)
         raise BadInput(f'{no_such_command(mistyped[2], CHOICES[mistyped[1]]) if mistyped else message} (try {self.prog} --help)')
 
-# %% ../nbs/60_cli.ipynb #c8bd4b6f
+# %% ../nbs/60_cli.ipynb #fc5b9b45
 def number(kind: type, low: float, high: float, what: str) -> Callable[[str], float]:
     "A converter for argparse that refuses what is not a number of this kind from low to high."
     def convert(text: str):
@@ -63,7 +63,7 @@ def named(text: str) -> str:
     if not text: raise argparse.ArgumentTypeError('must be a name, not nothing (a dot stands for this folder)')
     return text
 
-# %% ../nbs/60_cli.ipynb #85a21a39
+# %% ../nbs/60_cli.ipynb #48759323
 def add_extract(commands):
     "`signspot extract VIDEO... -o DIR`"
     parser = commands.add_parser('extract', help='videos to .pose files', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,7 +76,7 @@ def add_extract(commands):
     parser.add_argument('--fps', type=RATE, metavar='F', help="frames a second to look at (default: the video's own)")
     parser.set_defaults(run=run_extract)
 
-# %% ../nbs/60_cli.ipynb #6060de76
+# %% ../nbs/60_cli.ipynb #9bf60dd8
 def run_extract(args: argparse.Namespace) -> int:  # 0, or 2 if any video failed
     "Extract, and report."
     from signspot.extract import extract_many
@@ -85,7 +85,7 @@ def run_extract(args: argparse.Namespace) -> int:  # 0, or 2 if any video failed
     complain([f'{path.stem}: {why}' for path, why in report.failed.items()], len(report.failed))
     return 2 if report.failed else 0
 
-# %% ../nbs/60_cli.ipynb #0393849c
+# %% ../nbs/60_cli.ipynb #c32090bc
 FORMS = '''a CORPUS is a place, or form:place:
   wslp:DIR          WSLP Word Presence Prediction: a csv with sentence_id, query_id[, is_present];
                     videos in folders or still zipped, or .pose files
@@ -100,13 +100,13 @@ FORMS = '''a CORPUS is a place, or form:place:
   procedural        generated signing
 DIR may be one csv file instead of the folder it lies in. Without a form it is guessed, and said.'''
 
-# %% ../nbs/60_cli.ipynb #8e038bbb
+# %% ../nbs/60_cli.ipynb #fcf58757
 def add_corpus_arguments(parser: argparse.ArgumentParser):
     "What every command that takes a corpus has."
     parser.add_argument('corpus', metavar='CORPUS', help='which corpus, see below')
     parser.add_argument('--media', type=named, metavar='PLACE', help='folder or zip of the videos or .pose files, if they are neither below CORPUS nor beside its csv')
 
-# %% ../nbs/60_cli.ipynb #4cb8f1da
+# %% ../nbs/60_cli.ipynb #1ecf3e65
 def read_and_say(args: argparse.Namespace,
                  besides: tuple[Path, ...] = (),  # tables that are to be written: none of the corpus's, should they lie in its folder
                 ):  # -> Listing or Corpus
@@ -119,19 +119,19 @@ def read_and_say(args: argparse.Namespace,
     if 'columns not read' in corpus.about: complain([f'columns not read: {corpus.about["columns not read"]}'])
     return corpus
 
-# %% ../nbs/60_cli.ipynb #dda9302e
+# %% ../nbs/60_cli.ipynb #b8d41b48
 def shown(text: str) -> str:
     "Text for a terminal: control characters, and halves of characters, as escapes."
     hidden = lambda c: unicodedata.category(c) in ('Cc', 'Cf', 'Cs') and c not in '\n\u200c\u200d'
     return ''.join(ascii(c)[1:-1] if hidden(c) else c for c in text)
 
-# %% ../nbs/60_cli.ipynb #09dbe248
+# %% ../nbs/60_cli.ipynb #b9120b37
 def complain(lines: list[str], most: int = 20):
     "Complaints on standard error, the first few of them."
     for line in lines[:most]: print(f'signspot: {shown(line)}', file=sys.stderr)
     if len(lines) > most: print(f'signspot: and {len(lines) - most} more', file=sys.stderr)
 
-# %% ../nbs/60_cli.ipynb #b85b9b9b
+# %% ../nbs/60_cli.ipynb #7452ea99
 def add_corpus(commands):
     "`signspot corpus describe CORPUS`"
     parser = commands.add_parser('corpus', help='what is in a corpus', formatter_class=argparse.RawDescriptionHelpFormatter, description='Look at a corpus.',
@@ -146,7 +146,7 @@ def add_corpus(commands):
     describe.add_argument('--json', action='store_true', help='print one JSON object and nothing else')
     describe.set_defaults(run=run_describe)
 
-# %% ../nbs/60_cli.ipynb #4feadeb7
+# %% ../nbs/60_cli.ipynb #70883ef1
 def draw_sheet(corpus, path: str):
     "A contact sheet as a file; letters that its font lacks are mentioned once."
     from signspot.corpus import contact_sheet
@@ -159,7 +159,7 @@ def draw_sheet(corpus, path: str):
         if warning not in strange: warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if strange: complain([f'{path}: some letters are drawn as boxes, because the font of pictures lacks them'])
 
-# %% ../nbs/60_cli.ipynb #0c62249a
+# %% ../nbs/60_cli.ipynb #7f613db2
 def run_describe(args: argparse.Namespace) -> int:
     "Print facts or a table; draw if wished."
     from signspot.corpus import Corpus, describe, facts
@@ -178,7 +178,7 @@ def run_describe(args: argparse.Namespace) -> int:
     print(shown(json.dumps(count(corpus) | {'tracked': tracked}, ensure_ascii=False, allow_nan=False) if args.json else table(in_words(corpus))))
     return 0
 
-# %% ../nbs/60_cli.ipynb #4aec49a9
+# %% ../nbs/60_cli.ipynb #e1ec1b2d
 def in_words(corpus):
     "The same corpus, with the clips that it has lost told in a few words."
     about, failed, lost = dict(corpus.about), corpus.about.get('failed', {}), len(corpus.about.get('dropped pairs', []))
@@ -186,7 +186,7 @@ def in_words(corpus):
     if lost: about['dropped pairs'] = f'{lost}, for want of these clips'
     return replace(corpus, about=about)
 
-# %% ../nbs/60_cli.ipynb #d0538eff
+# %% ../nbs/60_cli.ipynb #cea7b493
 def add_prepare(commands):
     "`signspot prepare CORPUS -o DIR`"
     parser = commands.add_parser('prepare', help='a corpus of videos or poses to one that can be trained on', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -201,7 +201,7 @@ def add_prepare(commands):
     parser.add_argument('--fps', type=RATE, metavar='F', help="frames a second to look at in videos (default: each video's own)")
     parser.set_defaults(run=run_prepare)
 
-# %% ../nbs/60_cli.ipynb #d65e2728
+# %% ../nbs/60_cli.ipynb #cca874d4
 def run_prepare(args: argparse.Namespace) -> int:  # 0, or 2 if any clip failed
     "Prepare, and report."
     from signspot.listing import Listing
@@ -215,7 +215,7 @@ def run_prepare(args: argparse.Namespace) -> int:  # 0, or 2 if any clip failed
     complain([f'{path}: {why}' for path, why in report.failed.items()] + ([f'{len(lost)} pairs left out for want of these clips'] if lost else []))
     return 2 if report.failed else 0
 
-# %% ../nbs/60_cli.ipynb #40277f54
+# %% ../nbs/60_cli.ipynb #57ad258f
 def add_predict(commands):
     "`signspot predict CORPUS -o submission.csv`"
     parser = commands.add_parser('predict', help='answer every pair of a corpus', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -230,7 +230,7 @@ def add_predict(commands):
     parser.add_argument('--scores', type=named, metavar='FILE', help='write the scores too, as sentence_id,query_id,score')
     parser.set_defaults(run=run_predict)
 
-# %% ../nbs/60_cli.ipynb #28e938c3
+# %% ../nbs/60_cli.ipynb #596803cd
 def run_predict(args: argparse.Namespace) -> int:
     "Score, write, and say how many are present; and how many answers are right, where that is known."
     from signspot.listing import Listing
@@ -249,7 +249,7 @@ def run_predict(args: argparse.Namespace) -> int:
     print(f'{len(corpus):,} pairs, {present.sum():,} present{right}: {args.out}')
     return 0
 
-# %% ../nbs/60_cli.ipynb #1dea3764
+# %% ../nbs/60_cli.ipynb #060f9d31
 def add_spot(commands):
     "`signspot spot QUERY SENTENCE`"
     parser = commands.add_parser('spot', help='is this sign in that sentence, and where?', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -265,13 +265,13 @@ def add_spot(commands):
     parser.add_argument('--model', metavar='CHECKPOINT', help='folder of a trained model, to be asked instead of DTW')
     parser.set_defaults(run=run_spot)
 
-# %% ../nbs/60_cli.ipynb #d340f127
+# %% ../nbs/60_cli.ipynb #f4206ac3
 def answer(spots) -> str:
     "Two lines: what was found, and how."
     counted = ', '.join(f'{int(clip.prepared.present.any(1).sum())} of {len(clip.prepared)} frames looked at in {clip.name}' for clip in (spots.query, spots.sentence))
     return f'{spots}\n{spots.method}; hands seen in {counted}'
 
-# %% ../nbs/60_cli.ipynb #3b553ca9
+# %% ../nbs/60_cli.ipynb #81fab6fb
 def run_spot(args: argparse.Namespace) -> int:
     "Ask, print, and draw if wished."
     from signspot.spotting import check_picture, spot
@@ -282,20 +282,24 @@ def run_spot(args: argparse.Namespace) -> int:
     for doubt in spots.warnings: print(f'signspot: {doubt}', file=sys.stderr)
     return 0
 
-# %% ../nbs/60_cli.ipynb #4781fc3f
+# %% ../nbs/60_cli.ipynb #7ec7b6ee
 def add_rerun(commands):
-    "`signspot rerun NAME`"
-    parser = commands.add_parser('rerun', help='run a notebook of the paper again', formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Execute one of the notebooks in nbs/paper with papermill, inside a clone of the repository.\n'
-                    'Results go to figures/; what was computed before is not computed again.',
-        epilog='examples:\n  signspot rerun table2\n  signspot rerun table2 --preset smoke -p seeds=5')
-    parser.add_argument('name', metavar='NAME', help='a notebook, e.g. table2')
+    "`signspot rerun NAME...`"
+    parser = commands.add_parser('rerun', help='run notebooks of the paper again', formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Execute notebooks of nbs/paper with papermill, inside a clone of the repository.\n'
+                    'Results go to figures/, or figures/PRESET/ for a preset other than cpu; what was computed before is not computed again,\n'
+                    'so an interrupted run goes on where it stopped. Of several notebooks, one that fails is reported at the end.',
+        epilog='examples:\n  signspot rerun table2\n  signspot rerun table2 tokens --preset smoke -p seeds=5\n  signspot rerun all --jobs 2\n  signspot rerun --list')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='a notebook, e.g. table2; or the word all')
+    parser.add_argument('--list', action='store_true', help='run nothing; say what each takes and needs, and which results are older than the code')
     parser.add_argument('--preset', metavar='PRESET', help='how much to compute, e.g. smoke, cpu or paper; short for -p preset=PRESET')
-    parser.add_argument('-p', dest='parameters', action='append', default=[], metavar='KEY=VALUE', help="set a parameter of the notebook; may be repeated")
-    parser.add_argument('-o', '--out', type=named, metavar='FILE', help='the executed notebook (default: figures/NAME.ipynb)')
+    parser.add_argument('-p', dest='parameters', action='append', default=[], metavar='KEY=VALUE', help="set a parameter, of several notebooks for those that have it; may be repeated")
+    parser.add_argument('--jobs', type=WORKERS, metavar='N', help='trainings side by side (default: as many as there are cores)')
+    parser.add_argument('--engine', choices=['local'], default='local', help='where to compute: on this machine (so far the only choice)')
+    parser.add_argument('-o', '--out', type=named, metavar='FILE', help='the executed notebook, of one (default: figures/NAME.ipynb)')
     parser.set_defaults(run=run_rerun)
 
-# %% ../nbs/60_cli.ipynb #aba39b49
+# %% ../nbs/60_cli.ipynb #5717639c
 def key_value(text: str) -> tuple[str, str]:
     "`'seeds=3'` as `('seeds', '3')`. Raises `BadInput` without an equals sign."
     from signspot.pose import BadInput
@@ -303,16 +307,43 @@ def key_value(text: str) -> tuple[str, str]:
     if not (key.isidentifier() and equals): raise BadInput(f'-p wants KEY=VALUE, not {text!r}')
     return key, value
 
-# %% ../nbs/60_cli.ipynb #4572926b
-def run_rerun(args: argparse.Namespace) -> int:
-    "Run it and say where the result is."
-    from signspot.rerun import rerun
+# %% ../nbs/60_cli.ipynb #731b8045
+def wanted_parameters(args: argparse.Namespace) -> dict[str, str]:
+    "What `-p` and `--preset` ask for; `-p preset=` has the last word."
     parameters = dict(map(key_value, args.parameters))
-    if args.preset is not None: parameters = {'preset': args.preset} | parameters
-    print(rerun(args.name, parameters, args.out))
+    return parameters if args.preset is None else {'preset': args.preset} | parameters
+
+# %% ../nbs/60_cli.ipynb #5c8e436d
+def rerun_one(args: argparse.Namespace) -> int:
+    "Run a notebook and say where the result is."
+    from signspot.rerun import find_notebook, known_to, rerun
+    parameters = wanted_parameters(args)
+    if args.jobs is not None: parameters = known_to(find_notebook(args.names[0]), {'jobs': args.jobs}) | parameters
+    print(rerun(args.names[0], parameters, args.out))
     return 0
 
-# %% ../nbs/60_cli.ipynb #e19ed7e2
+# %% ../nbs/60_cli.ipynb #7b80b514
+def rerun_many(args: argparse.Namespace) -> int:  # 0, or 2 if any failed
+    "Run several notebooks, and say what failed."
+    from signspot.pose import BadInput
+    from signspot.rerun import rerun_several
+    if args.out: raise BadInput('-o is for the file of one notebook, not of several')
+    failed = rerun_several(args.names, wanted_parameters(args), args.jobs)
+    complain(failed, len(failed))
+    return 2 if failed else 0
+
+# %% ../nbs/60_cli.ipynb #1be03f6e
+def run_rerun(args: argparse.Namespace) -> int:
+    "List, or run one, or run several."
+    from signspot.pose import BadInput
+    from signspot.rerun import listing
+    if args.list: print(listing(args.names))
+    elif not args.names: raise BadInput('rerun wants the name of a notebook, or the word all (signspot rerun --list shows them)')
+    elif len(args.names) == 1 and args.names != ['all']: return rerun_one(args)
+    else: return rerun_many(args)
+    return 0
+
+# %% ../nbs/60_cli.ipynb #fe113a30
 def build_parser() -> Parser:
     "The command line's grammar."
     parser = Parser(prog='signspot', description='Find a sign in signing.', allow_abbrev=False,
@@ -322,12 +353,12 @@ def build_parser() -> Parser:
     for add in (add_extract, add_corpus, add_prepare, add_predict, add_spot, add_rerun): add(commands)
     return parser
 
-# %% ../nbs/60_cli.ipynb #790afb96
+# %% ../nbs/60_cli.ipynb #7cf5c401
 def complaint(error: ValueError) -> str:
     "What to print: one line, or a line for each problem where several were found at once."
     return str(error) if hasattr(error, 'problems') else ' '.join(str(error).split())
 
-# %% ../nbs/60_cli.ipynb #41cee6bc
+# %% ../nbs/60_cli.ipynb #c96c8ce5
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
     "SIGTERM raises KeyboardInterrupt, once; only the main thread can ask for that."
@@ -341,7 +372,7 @@ def terminated_like_interrupted() -> Iterator[None]:
     try: yield
     finally: signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
-# %% ../nbs/60_cli.ipynb #fc616111
+# %% ../nbs/60_cli.ipynb #e40f7d67
 def obey(argv: list[str] | None) -> int:  # the exit status
     "Run a command; what cannot be used is said in one line."
     from signspot.pose import BadInput
@@ -354,7 +385,7 @@ def obey(argv: list[str] | None) -> int:  # the exit status
         print(f'signspot: {shown(complaint(error))}', file=sys.stderr)
         return 2
 
-# %% ../nbs/60_cli.ipynb #abeb7905
+# %% ../nbs/60_cli.ipynb #f5f8c295
 def main(argv: list[str] | None = None) -> int:  # the exit status
     "The `signspot` command."
     try:

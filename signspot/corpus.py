@@ -10,7 +10,7 @@ __all__ = ['COLUMNS', 'HOLDS', 'SPLITS', 'BLIND', 'MAPPED', 'misshapen', 'some',
            'facts', 'clips_in_words', 'describe', 'as_stored', 'write_stored', 'save_folder', 'save_corpus',
            'read_stored', 'load_corpus']
 
-# %% ../nbs/10_corpus.ipynb #8aab6633
+# %% ../nbs/10_corpus.ipynb #c3997e9a
 import json
 import os
 import shutil
@@ -27,12 +27,12 @@ from .pose import BadInput, Pose, atomic, draw_strip
 from .prepare import FPS, Prepared
 from .skeleton import PAPER_50
 
-# %% ../nbs/10_corpus.ipynb #f336b5fe
+# %% ../nbs/10_corpus.ipynb #979d4f41
 COLUMNS = {'present': ('b', 'frames', 2), 'length': ('i', 'clips'), 'kind': ('U', 'clips'), 'gloss': ('U', 'clips'), 'signer': ('U', 'clips'), 'id': ('U', 'clips'), 'source': ('U', 'clips'),
            'pairs': ('i', 'pairs', 2), 'label': ('i', 'pairs'), 'span': ('i', 'pairs', 2), 'segments': ('i', 'segments', 3), 'segment_gloss': ('U', 'segments')}
 HOLDS = {'b': ('b', 'true or false'), 'i': ('i', 'whole numbers'), 'U': ('U', 'text')}   # numpy's letters, and in words
 
-# %% ../nbs/10_corpus.ipynb #ae7ac3bb
+# %% ../nbs/10_corpus.ipynb #cca0135f
 def misshapen(corpus) -> Iterator[str]:
     "What is wrong with the form of a corpus's arrays: kinds, shapes, and lengths that do not agree."
     if corpus.frames.shape[1:] != (50, 2) or corpus.frames.dtype != np.float32: yield f'frames are {corpus.frames.dtype} {corpus.frames.shape}, not float32 (frames, 50, 2)'
@@ -46,13 +46,13 @@ def misshapen(corpus) -> Iterator[str]:
     try: json.dumps(corpus.about, allow_nan=False)
     except (TypeError, ValueError) as error: yield f'about must be plain JSON: {error}'
 
-# %% ../nbs/10_corpus.ipynb #135e72e2
+# %% ../nbs/10_corpus.ipynb #4beff984
 def some(names: Sequence, most: int = 3) -> str:
     "The first few of many names, and how many more there are."
     names = [str(name) for name in names]
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
-# %% ../nbs/10_corpus.ipynb #98e5a847
+# %% ../nbs/10_corpus.ipynb #7848d527
 def wrong_clips(corpus) -> Iterator[str]:
     "What is wrong with the clips."
     named = lambda wrong: some(corpus.id[wrong])
@@ -64,7 +64,7 @@ def wrong_clips(corpus) -> Iterator[str]:
         wrong = np.flatnonzero(~np.isfinite(corpus.frames).all((1, 2)))
         if len(wrong): yield f'keypoints that are no numbers (NaN or infinity): {some(corpus.id[np.unique(np.searchsorted(np.cumsum(corpus.length), wrong, "right"))])}'
 
-# %% ../nbs/10_corpus.ipynb #77df835a
+# %% ../nbs/10_corpus.ipynb #9fff565f
 def wrong_pairs(corpus) -> Iterator[str]:
     "What is wrong with pairs, labels, spans and segments."
     if (wrong := (corpus.pairs < 0) | (corpus.pairs >= len(corpus.length))).any():
@@ -77,21 +77,21 @@ def wrong_pairs(corpus) -> Iterator[str]:
     if (wrong := outside(corpus, corpus.pairs[:, 1], corpus.span) & (corpus.span != -1).any(1)).any(): yield f'pair {some(np.flatnonzero(wrong))}: a span outside of its sentence'
     if (wrong := outside(corpus, corpus.segments[:, 0], corpus.segments[:, 1:])).any(): yield f'segment {some(np.flatnonzero(wrong))}: outside of its clip'
 
-# %% ../nbs/10_corpus.ipynb #4764de2c
+# %% ../nbs/10_corpus.ipynb #d4121044
 def outside(corpus, clip: np.ndarray, span: np.ndarray) -> np.ndarray:  # (M,), (M, 2) -> bool (M,)
     "Which spans are empty or not within their clip, or of a clip that is not there."
     there = (clip >= 0) & (clip < len(corpus.length))
     length = np.where(there, corpus.length[np.where(there, clip, 0)], 0) if len(corpus.length) else np.zeros(len(clip), int)
     return (span[:, 0] < 0) | (span[:, 1] <= span[:, 0]) | (span[:, 1] > length)
 
-# %% ../nbs/10_corpus.ipynb #bdd47762
+# %% ../nbs/10_corpus.ipynb #b89af034
 def left_out(corpus) -> dict[str, np.ndarray]:
     "Values for the fields that were not given."
     clips, pairs = len(corpus.length), len(corpus.label)
     return {'present': np.ones((len(corpus.frames), 2), bool), 'id': np.array([f'{corpus.name} {i}' for i in range(clips)], str), 'source': np.full(clips, ''),
             'span': np.full((pairs, 2), -1), 'segments': np.zeros((0, 3), int), 'segment_gloss': np.zeros(0, 'U1')}
 
-# %% ../nbs/10_corpus.ipynb #67ecde7f
+# %% ../nbs/10_corpus.ipynb #a3e510c6
 def tidy(array, letter: str, width: tuple) -> np.ndarray:
     "As an array; an empty one takes the kind and shape it should have."
     array = np.asanyarray(array)
@@ -99,7 +99,7 @@ def tidy(array, letter: str, width: tuple) -> np.ndarray:
     if letter == 'i' and array.dtype.kind in 'ub': return array.astype(int)
     return array.astype(str) if array.dtype == object and all(isinstance(value, str) for value in array.flat) else array
 
-# %% ../nbs/10_corpus.ipynb #3acc9ae1
+# %% ../nbs/10_corpus.ipynb #362e3f43
 @dataclass(frozen=True, eq=False)
 class Corpus:
     "Clips laid end to end, and pairs of them. Raises `BadInput` listing whatever does not fit together."
@@ -148,14 +148,14 @@ class Corpus:
         "Clip i, as the rest of the library takes a clip."
         return Prepared(self.clip(i), self.present[self.frames_of(i)], self.fps)
 
-# %% ../nbs/10_corpus.ipynb #995732e1
+# %% ../nbs/10_corpus.ipynb #b1011f3d
 def frame_labels(corpus: Corpus, i: int) -> np.ndarray:  # int (T,)
     "For each frame of clip i, which segment (position in `segments`) it lies in, or -1."
     label = np.full(corpus.length[i], -1)
     for k in np.flatnonzero(corpus.segments[:, 0] == i): label[slice(*corpus.segments[k, 1:])] = k
     return label
 
-# %% ../nbs/10_corpus.ipynb #b35b462e
+# %% ../nbs/10_corpus.ipynb #dbc75282
 def corpus_of(name: str,
               clips: Sequence[Prepared],   # at one frame rate
               **columns,                   # the other fields of `Corpus`: kind, gloss, signer, pairs, label ...
@@ -167,14 +167,14 @@ def corpus_of(name: str,
     present = np.concatenate([np.zeros((0, 2), bool), *(clip.present for clip in clips)])
     return Corpus(name, frames, np.array([len(clip) for clip in clips], int), present=present, fps=max(rates, default=FPS), **columns)
 
-# %% ../nbs/10_corpus.ipynb #882e1d9f
+# %% ../nbs/10_corpus.ipynb #dd3edb3c
 def seen_pose(clip: Prepared) -> Pose:
     "A prepared clip for drawing: hands that were not seen are left out."
     confidence = np.ones(clip.frames.shape[:2], 'float32')
     confidence[:, 8:] = np.repeat(clip.present, 21, axis=1)
     return Pose(np.ascontiguousarray(clip.frames), confidence, clip.fps, PAPER_50)
 
-# %% ../nbs/10_corpus.ipynb #2f049f47
+# %% ../nbs/10_corpus.ipynb #12ec47eb
 def draw_segments(ax, corpus: Corpus, i: int, frames: int):
     "A bar under the strip for every sign of clip i whose boundaries are known; `frames` were drawn."
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
@@ -185,7 +185,7 @@ def draw_segments(ax, corpus: Corpus, i: int, frames: int):
         ax.plot([a, b], [bottom + .03 * (bottom - top)] * 2, lw=4, color='#2a7f62', solid_capstyle='butt')
         ax.text((a + b) / 2, bottom + .08 * (bottom - top), corpus.segment_gloss[k], ha='center', va='top', fontsize=7)
 
-# %% ../nbs/10_corpus.ipynb #18daf0da
+# %% ../nbs/10_corpus.ipynb #ddee5e03
 def chosen_clips(corpus: Corpus, rows: int) -> np.ndarray:  # int (rows,)
     "Clips spread evenly over the corpus: half of them queries, half sentences, as far as there are any."
     queries, sentences = (np.flatnonzero(corpus.kind == kind) for kind in ('query', 'sentence'))
@@ -193,7 +193,7 @@ def chosen_clips(corpus: Corpus, rows: int) -> np.ndarray:  # int (rows,)
     evenly = lambda clips, n: clips[np.linspace(0, len(clips) - 1, n).round().astype(int)]
     return np.concatenate([evenly(queries, n), evenly(sentences, min(len(sentences), rows - n))])
 
-# %% ../nbs/10_corpus.ipynb #2e05ae56
+# %% ../nbs/10_corpus.ipynb #14b472cc
 def contact_sheet(corpus: Corpus,
                   rows: int | Sequence[int] = 8,  # how many strips, or which clips
                   frames: int = 10,               # in each strip
@@ -212,7 +212,7 @@ def contact_sheet(corpus: Corpus,
         draw_segments(ax, corpus, i, frames)
     return figure
 
-# %% ../nbs/10_corpus.ipynb #2fa541d3
+# %% ../nbs/10_corpus.ipynb #d85d31f7
 def take_clips(corpus: Corpus,
                chosen: np.ndarray,          # which clips: positions, or a mask (N,)
                name: str | None = None) -> Corpus:
@@ -229,7 +229,7 @@ def take_clips(corpus: Corpus,
     return replace(corpus, name=name or corpus.name, frames=np.asarray(corpus.frames[kept]), present=np.asarray(corpus.present[kept]), pairs=pairs[inside], label=corpus.label[inside],
                    span=corpus.span[inside], segments=segments[known], segment_gloss=corpus.segment_gloss[known], **columns)
 
-# %% ../nbs/10_corpus.ipynb #7de29d13
+# %% ../nbs/10_corpus.ipynb #2f529c52
 def subset(corpus: Corpus,
            chosen: np.ndarray,         # which pairs: positions, or a mask (P,)
            name: str | None = None) -> Corpus:
@@ -237,15 +237,15 @@ def subset(corpus: Corpus,
     fewer = replace(corpus, pairs=corpus.pairs[chosen], label=corpus.label[chosen], span=corpus.span[chosen])
     return take_clips(fewer, np.unique(fewer.pairs), name)
 
-# %% ../nbs/10_corpus.ipynb #3e7063dd
+# %% ../nbs/10_corpus.ipynb #533baf08
 SPLITS = ('pair', 'sentence', 'query', 'signer', 'clip')
 
-# %% ../nbs/10_corpus.ipynb #100ec2ad
+# %% ../nbs/10_corpus.ipynb #ce76c72f
 def recordings(corpus: Corpus) -> list[tuple[str, ...]]:  # N times the ids of one or more recordings
     "What each clip was made of: itself, or the recordings it was composed from or cut out of. (Spaces in an id are written `_`, for they separate sources.)"
     return [tuple(source.split()) or ('_'.join(name.split()),) for source, name in zip(corpus.source.tolist(), corpus.id.tolist())]
 
-# %% ../nbs/10_corpus.ipynb #d2bb506a
+# %% ../nbs/10_corpus.ipynb #bc9862f8
 def pair_recordings(corpus: Corpus) -> np.ndarray:  # str (P, U)
     "The recordings in each pair, the query's first; rows are filled up with it."
     made = recordings(corpus)
@@ -253,7 +253,7 @@ def pair_recordings(corpus: Corpus) -> np.ndarray:  # str (P, U)
     widest = max(map(len, rows), default=1)
     return np.array([row + row[:1] * (widest - len(row)) for row in rows], str).reshape(-1, widest)
 
-# %% ../nbs/10_corpus.ipynb #8aa65bc4
+# %% ../nbs/10_corpus.ipynb #74074a4b
 def split_unit(corpus: Corpus, by: str) -> np.ndarray:  # (P,), or (P, U) where a pair has several
     "Whatever of a pair must not stand on both sides: itself, its sentence clip, its query's gloss, both its signers, all its recordings. Raises `BadInput` where that is not known."
     query, sentence = corpus.pairs.T
@@ -265,7 +265,7 @@ def split_unit(corpus: Corpus, by: str) -> np.ndarray:  # (P,), or (P, U) where 
         raise BadInput(f'{corpus.name}: cannot split by {by}, for it is not known in {unknown.sum()} of {len(corpus)} pairs, such as pair {np.flatnonzero(unknown)[0]}')
     return unit
 
-# %% ../nbs/10_corpus.ipynb #749dbee3
+# %% ../nbs/10_corpus.ipynb #fc976232
 def held_out(corpus: Corpus, by: str, fraction: float, seed: int) -> np.ndarray:  # int (P,): 1 held out, 0 not, -1 partly
     "Draw a share of the units, and say of each pair whether all of its units are drawn, none, or some."
     unit = split_unit(corpus, by)
@@ -275,13 +275,13 @@ def held_out(corpus: Corpus, by: str, fraction: float, seed: int) -> np.ndarray:
     inside = np.isin(unit, drawn).reshape(len(unit), -1)
     return np.where(inside.all(1), 1, np.where(inside.any(1), -1, 0))
 
-# %% ../nbs/10_corpus.ipynb #9ed67399
+# %% ../nbs/10_corpus.ipynb #67865b28
 def units_of(by: str | Sequence[str]) -> tuple[str, ...]:
     "`'query+signer'` or `('query', 'signer')`, as a tuple."
     by = by.split('+') if isinstance(by, str) else by
     return tuple(dict.fromkeys(by)) or ('',)
 
-# %% ../nbs/10_corpus.ipynb #5daa83ed
+# %% ../nbs/10_corpus.ipynb #d3c62308
 def split(corpus: Corpus,
           by: str | Sequence[str] = 'pair',  # one of `SPLITS`, or several: 'query+signer', ('query', 'signer')
           fraction: float = .2,              # share of the units held out; of the pairs it is less where a pair has several
@@ -298,17 +298,17 @@ def split(corpus: Corpus,
     corpus = replace(corpus, about=corpus.about | {'split': what})
     return subset(corpus, kept, f'{corpus.name}, train'), subset(corpus, held, f'{corpus.name}, held out by {what["by"]}')
 
-# %% ../nbs/10_corpus.ipynb #29a15ada
+# %% ../nbs/10_corpus.ipynb #d18b12ba
 BLIND = ('query', 'query clip', 'sentence')   # what a blind guess may look at: the query's gloss, its clip, the sentence's clip
 
-# %% ../nbs/10_corpus.ipynb #c298a588
+# %% ../nbs/10_corpus.ipynb #ab4d2235
 def looked_at(corpus: Corpus, part: str) -> np.ndarray:  # str (P,)
     "What a blind guess looks at, by name."
     if part not in BLIND: raise BadInput(f'a blind guess looks at one of {", ".join(BLIND)}, not at {part!r}')
     query, sentence = corpus.pairs.T
     return {'query': corpus.gloss[query], 'query clip': corpus.id[query], 'sentence': corpus.id[sentence]}[part]
 
-# %% ../nbs/10_corpus.ipynb #2f22f293
+# %% ../nbs/10_corpus.ipynb #308c672c
 def blind(corpus: Corpus,
           part: str,         # one of `BLIND`
           ) -> float:        # accuracy of always giving the majority label of that query or sentence; pairs without label do not count; NaN without any
@@ -319,7 +319,7 @@ def blind(corpus: Corpus,
     present, pairs = np.bincount(unit, corpus.label[known]), np.bincount(unit)
     return float(np.maximum(present, pairs - present).sum() / known.sum())
 
-# %% ../nbs/10_corpus.ipynb #79513374
+# %% ../nbs/10_corpus.ipynb #65961891
 def contents(corpus: Corpus) -> dict[str, list[set]]:  # what -> P sets
     "Everything in each pair that a training part and a test part could share."
     from zlib import crc32
@@ -330,7 +330,7 @@ def contents(corpus: Corpus) -> dict[str, list[set]]:  # what -> P sets
             'recordings': [{*made[q], *made[s]} for q, s in corpus.pairs], 'glosses of queries': named(corpus.gloss[query]),
             'sequences of glosses': named(corpus.gloss[sentence]), 'signers': named(corpus.signer[query], corpus.signer[sentence])}
 
-# %% ../nbs/10_corpus.ipynb #d10111fc
+# %% ../nbs/10_corpus.ipynb #fcce0b2e
 def blind_after(train: Corpus, test: Corpus, part: str) -> float | None:  # accuracy; None without known labels
     "Answer each test pair with the majority label that its query, or sentence, had in training; a coin where that says nothing."
     lean = Counter()
@@ -339,7 +339,7 @@ def blind_after(train: Corpus, test: Corpus, part: str) -> float | None:  # accu
     guess = np.sign([lean[unit] for unit in looked_at(test, part)[known].tolist()])                # 1, 0 or -1
     return float((.5 + .5 * guess * (2 * test.label[known] - 1)).mean()) if known.any() else None
 
-# %% ../nbs/10_corpus.ipynb #3b71c5d5
+# %% ../nbs/10_corpus.ipynb #303c6fef
 @dataclass(frozen=True)
 class Audit:
     "What a training part and a test part share. Draws itself."
@@ -364,7 +364,7 @@ class Audit:
         ax.invert_yaxis()
         return ax.figure
 
-# %% ../nbs/10_corpus.ipynb #7321e0e7
+# %% ../nbs/10_corpus.ipynb #91f71697
 def audit(train: Corpus, test: Corpus) -> Audit:
     "Count what the two share, and try what remembering is worth."
     ours, theirs, shared = contents(train), contents(test), {}
@@ -374,7 +374,7 @@ def audit(train: Corpus, test: Corpus) -> Audit:
         shared[what] = {'train': len(a), 'test': len(b), 'shared': len(a & b), 'pairs': float(np.mean(touched)) if touched else 0.}
     return Audit(train.name, test.name, shared, {part: blind_after(train, test, part) for part in BLIND})
 
-# %% ../nbs/10_corpus.ipynb #a8e16e9c
+# %% ../nbs/10_corpus.ipynb #e9259d5b
 def clip_facts(corpus: Corpus, kind: str) -> dict:
     "Clips of one kind: how many, of how many signs, how long; None where that is not known."
     clips = corpus.kind == kind
@@ -383,7 +383,7 @@ def clip_facts(corpus: Corpus, kind: str) -> dict:
             'seconds': round(float(np.median(corpus.length[clips])) / corpus.fps, 2) if clips.any() else None,
             'minutes': round(float(corpus.length[clips].sum()) / corpus.fps / 60, 1), 'without gloss': int((corpus.gloss[clips] == '').sum())}
 
-# %% ../nbs/10_corpus.ipynb #30d7429e
+# %% ../nbs/10_corpus.ipynb #3ba0f9d7
 def facts(corpus: Corpus) -> dict:  # plain JSON
     "What there is to know about a corpus in numbers; None where it is not known."
     known, query = corpus.label >= 0, corpus.pairs[:, 0]
@@ -393,13 +393,13 @@ def facts(corpus: Corpus) -> dict:  # plain JSON
             'minutes': round(len(corpus.frames) / corpus.fps / 60, 1), 'fps': corpus.fps, 'a hand seen': round(float(np.mean(corpus.present.any(1))), 4) if len(corpus.present) else None,
             'segments': len(corpus.segments), 'composed': int((corpus.source[corpus.kind == 'sentence'] != '').sum()), 'cut out': int((corpus.source[corpus.kind == 'query'] != '').sum()), 'blind': {part: round(blind(corpus, part), 4) for part in guesses}, 'about': corpus.about}
 
-# %% ../nbs/10_corpus.ipynb #7f2c0b36
+# %% ../nbs/10_corpus.ipynb #1ba119b7
 def clips_in_words(of: dict, seconds: str = 'median {:.2f} s') -> str:
     "One kind of clips in a line."
     parts = [f'{of["clips"]:,}', of['signs'] and f'{of["signs"]:,} signs', of['seconds'] and seconds.format(of['seconds']), of['clips'] and of['without gloss'] and f'{of["without gloss"]:,} without gloss']
     return ', '.join(part for part in parts if part)
 
-# %% ../nbs/10_corpus.ipynb #bd3b5fda
+# %% ../nbs/10_corpus.ipynb #ef655cf6
 def describe(corpus: Corpus) -> str:  # markdown
     "The corpus in a table."
     of = facts(corpus)
@@ -414,15 +414,15 @@ def describe(corpus: Corpus) -> str:  # markdown
 
 Corpus._repr_markdown_ = describe
 
-# %% ../nbs/10_corpus.ipynb #761b2406
+# %% ../nbs/10_corpus.ipynb #24f2d1d8
 MAPPED = ('frames', 'present')      # arrays that a folder keeps in files of their own, to be memory-mapped
 
-# %% ../nbs/10_corpus.ipynb #ca3fc622
+# %% ../nbs/10_corpus.ipynb #d0e66a35
 def as_stored(corpus: Corpus) -> dict[str, np.ndarray]:
     "All fields as arrays; `about` as JSON."
     return {f.name: np.asarray(getattr(corpus, f.name)) for f in fields(corpus) if f.name != 'about'} | {'about': np.array(json.dumps(corpus.about))}
 
-# %% ../nbs/10_corpus.ipynb #caa9be5a
+# %% ../nbs/10_corpus.ipynb #cd63d6d7
 def write_stored(corpus: Corpus, folder: Path):
     "Write the files of a new folder."
     stored = as_stored(corpus)
@@ -430,7 +430,7 @@ def write_stored(corpus: Corpus, folder: Path):
     for name in MAPPED: np.save(folder/f'{name}.npy', stored.pop(name))
     np.savez(folder/'clips.npz', **stored)
 
-# %% ../nbs/10_corpus.ipynb #af4d5a9e
+# %% ../nbs/10_corpus.ipynb #dfeca3d9
 def save_folder(corpus: Corpus, path: Path):
     "Write a folder beside, then rename. A corpus that is there already is replaced; anything else is not."
     if path.is_file() or path.is_dir() and any(path.iterdir()) and not (path/'clips.npz').exists(): raise BadInput(f'{path} is there and is not a corpus: give another name')
@@ -445,7 +445,7 @@ def save_folder(corpus: Corpus, path: Path):
     finally:
         for left in (part, old): shutil.rmtree(left, ignore_errors=True)
 
-# %% ../nbs/10_corpus.ipynb #95d00a88
+# %% ../nbs/10_corpus.ipynb #c0337aa8
 def save_corpus(corpus: Corpus,
                 path: str | Path,   # a name ending in .npz, or of a folder
                ) -> Path:
@@ -456,14 +456,14 @@ def save_corpus(corpus: Corpus,
         with atomic(path) as part, part.open('wb') as file: np.savez(file, **as_stored(corpus))
     return path
 
-# %% ../nbs/10_corpus.ipynb #2870a9f1
+# %% ../nbs/10_corpus.ipynb #5f20606b
 def read_stored(path: Path) -> dict[str, np.ndarray]:
     "All arrays of a corpus file or folder."
     mapped = {name: np.load(path/f'{name}.npy', mmap_mode='r', allow_pickle=False) for name in MAPPED} if path.is_dir() else {}
     with np.load(path/'clips.npz' if path.is_dir() else path, allow_pickle=False) as file:
         return mapped | {f.name: file[f.name] for f in fields(Corpus) if f.name not in mapped}
 
-# %% ../nbs/10_corpus.ipynb #4a7b26b6
+# %% ../nbs/10_corpus.ipynb #05158a5f
 def load_corpus(path: str | Path) -> Corpus:
     "Read what `save_corpus` wrote. Raises `BadInput` for a file that is missing, damaged, or something else."
     path = Path(path)
@@ -471,9 +471,9 @@ def load_corpus(path: str | Path) -> Corpus:
         stored = read_stored(path)
         return Corpus(**stored | {'name': str(stored['name']), 'fps': float(stored['fps']), 'about': json.loads(str(stored['about']))})
     except BadInput as error: raise BadInput(f'{path} is damaged: {error}') from error
-    except OSError as error: raise BadInput(f'cannot read {path}: {error.strerror or error}') from error
+    except OSError as error: raise BadInput(f'cannot read {error.filename or path}: {error.strerror or error}') from error
     except Exception as error: raise BadInput(f'{path} is not a corpus written by signspot, or damaged: {" ".join(str(error).split()) or type(error).__name__}') from error
 
-# %% ../nbs/10_corpus.ipynb #f9bec63a
+# %% ../nbs/10_corpus.ipynb #13a3d9c6
 Corpus.subset, Corpus.take_clips, Corpus.split, Corpus.frame_labels = subset, take_clips, split, frame_labels
 Corpus.save, Corpus.load = save_corpus, staticmethod(load_corpus)

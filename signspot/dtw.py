@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['STEPS', 'HANDS', 'SHAPE_WEIGHT', 'OTHER_WEIGHT', 'TRAVEL', 'UNSEEN', 'Alignment', 'align', 'subsequence_dtw',
            'hand_size', 'Features', 'movement', 'dtw_features', 'hand_weights', 'frame_cost', 'core', 'mirrored',
-           'match', 'Threshold', 'dtw_threshold']
+           'match', 'Threshold', 'dtw_threshold', 'Fits', 'dtw_scores']
 
-# %% ../nbs/23_dtw.ipynb #3eca2b58
+# %% ../nbs/23_dtw.ipynb #0bff7a91
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,20 +17,22 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import expit
 
+from .corpus import Corpus
+from .engine import bar
 from .prepare import FPS, Prepared, hand_speed
 from .skeleton import LEFT_HAND, PAPER_50, RIGHT_HAND, mirror_positions
 
-# %% ../nbs/23_dtw.ipynb #5d9b8c47
+# %% ../nbs/23_dtw.ipynb #a6c20a3d
 STEPS = ((1, 1), (2, 1), (3, 1), (1, 2))  # (query frames, sentence frames) taken by one step
 
-# %% ../nbs/23_dtw.ipynb #782b62be
+# %% ../nbs/23_dtw.ipynb #ed163c62
 @dataclass(frozen=True)
 class Alignment:
     "Where a query fits into a sentence, for every frame that it might end at."
     curve: np.ndarray  # (Ts,) cost for each query frame of the best path that ends here; inf where none can
     start: np.ndarray  # int (Ts,) the frame at which that path starts
 
-# %% ../nbs/23_dtw.ipynb #3c3c32e3
+# %% ../nbs/23_dtw.ipynb #abf97349
 def align(cost: np.ndarray,  # (Tq, Ts) at least one query frame
          ) -> Alignment:
     "The best path to every end frame."
@@ -49,20 +51,20 @@ def align(cost: np.ndarray,  # (Tq, Ts) at least one query frame
             total[i, 2:][better], start[i, 2:][better] = reached[better], start[i - taken, before][better]
     return Alignment(total[-1, 2:] / rows, start[-1, 2:])
 
-# %% ../nbs/23_dtw.ipynb #72418c28
+# %% ../nbs/23_dtw.ipynb #cc91242e
 def subsequence_dtw(query: np.ndarray,     # (Tq, D)
                     sentence: np.ndarray,  # (Ts, D)
                    ) -> Alignment:
     "Fit a query into a sentence, both as one vector a frame."
     return align(cdist(query, sentence))
 
-# %% ../nbs/23_dtw.ipynb #37ff0a56
+# %% ../nbs/23_dtw.ipynb #91f9dd86
 HANDS = (LEFT_HAND, RIGHT_HAND)
 SHAPE_WEIGHT = .75   # of shape beside place and movement (our choice, like the two below)
 OTHER_WEIGHT = .5    # of the place seen from the other wrist
 TRAVEL = 3           # frames over which movement is measured
 
-# %% ../nbs/23_dtw.ipynb #20eb49b0
+# %% ../nbs/23_dtw.ipynb #ef7d8745
 def hand_size(frames: np.ndarray,   # (T, 50, 2)
               present: np.ndarray,  # bool (T, 2)
              ) -> float:            # shoulder widths from wrist to the middle finger's knuckle, not foreshortened; 1 if no hand is seen
@@ -70,7 +72,7 @@ def hand_size(frames: np.ndarray,   # (T, 50, 2)
     length = np.stack([np.linalg.norm(frames[:, hand.start + 9] - frames[:, hand.start], axis=1) for hand in HANDS], 1)  # (T, 2)
     return max(float(np.quantile(length[present], .9)), 1e-3) if present.any() else 1.0
 
-# %% ../nbs/23_dtw.ipynb #7997ca78
+# %% ../nbs/23_dtw.ipynb #232fa127
 @dataclass(frozen=True)
 class Features:
     "What DTW compares, for both hands (left, right)."
@@ -78,14 +80,14 @@ class Features:
     place: np.ndarray    # (T, 2, 6) place, place from the other wrist, movement; shoulder widths
     present: np.ndarray  # bool (T, 2)
 
-# %% ../nbs/23_dtw.ipynb #c3a5b605
+# %% ../nbs/23_dtw.ipynb #6b32ef84
 def movement(x: np.ndarray) -> np.ndarray:  # (T, ...) -> (T, ...) per frame
     "The step from the frame before to the frame after, halved; one-sided at the ends."
     t = np.arange(len(x))
     before, after = np.maximum(t - 1, 0), np.minimum(t + 1, len(x) - 1)
     return (x[after] - x[before]) / np.maximum(after - before, 1).reshape(-1, *[1] * (x.ndim - 1))
 
-# %% ../nbs/23_dtw.ipynb #9b5114d2
+# %% ../nbs/23_dtw.ipynb #00596034
 def dtw_features(frames: np.ndarray,   # (T, 50, 2) prepared
                  present: np.ndarray,  # bool (T, 2)
                 ) -> Features:
@@ -96,16 +98,16 @@ def dtw_features(frames: np.ndarray,   # (T, 50, 2) prepared
     place = np.concatenate([wrist, OTHER_WEIGHT * (wrist - wrist[:, ::-1]), TRAVEL * movement(wrist)], -1)
     return Features(shape, place, present)
 
-# %% ../nbs/23_dtw.ipynb #835f17de
+# %% ../nbs/23_dtw.ipynb #483aa059
 def hand_weights(query: Features) -> np.ndarray:  # (2,) adding up to 1
     "How much each hand counts: the extent of its wrist's movement in the query."
     extent = np.ptp(query.place[:, :, :2], axis=0).max(1) + 1e-6
     return extent / extent.sum()
 
-# %% ../nbs/23_dtw.ipynb #530f90c3
+# %% ../nbs/23_dtw.ipynb #96af04f6
 UNSEEN = .7  # the shape difference assumed where a hand was not seen, about that of two unlike handshapes (our choice)
 
-# %% ../nbs/23_dtw.ipynb #76849b28
+# %% ../nbs/23_dtw.ipynb #02e568b9
 def frame_cost(query: Features, sentence: Features) -> np.ndarray:  # (Tq, Ts)
     "How different every query frame is from every sentence frame."
     cost = np.zeros((len(query.shape), len(sentence.shape)))
@@ -115,7 +117,7 @@ def frame_cost(query: Features, sentence: Features) -> np.ndarray:  # (Tq, Ts)
         cost += weight * (cdist(query.place[:, hand], sentence.place[:, hand]) + SHAPE_WEIGHT * shape)
     return cost
 
-# %% ../nbs/23_dtw.ipynb #253edb1d
+# %% ../nbs/23_dtw.ipynb #ce37494a
 def core(frames: np.ndarray,   # (T, 50, 2)
          still: float = 0.3,   # shoulder widths a second up to which a hand is held
         ) -> np.ndarray:       # int (R,) frames of the query worth finding; all if fewer than four would remain
@@ -126,13 +128,13 @@ def core(frames: np.ndarray,   # (T, 50, 2)
     kept = kept[(kept >= up[0]) & (kept <= up[-1])] if up.size else kept
     return kept if len(kept) >= 4 else np.arange(len(frames))
 
-# %% ../nbs/23_dtw.ipynb #dd13ed4f
+# %% ../nbs/23_dtw.ipynb #e89bc12b
 def mirrored(clip: Prepared) -> Prepared:
     "The clip as a mirror shows it."
     frames = clip.frames[:, mirror_positions(PAPER_50)] * np.array([-1, 1], 'float32')
     return Prepared(frames, clip.present[:, ::-1], clip.fps, clip.offset_s)
 
-# %% ../nbs/23_dtw.ipynb #e10c2767
+# %% ../nbs/23_dtw.ipynb #adf2b3f9
 def match(query: Prepared, sentence: Prepared) -> Alignment:
     "Fit a query, or its mirror image, into a sentence."
     target = dtw_features(sentence.frames, sentence.present)
@@ -141,7 +143,7 @@ def match(query: Prepared, sentence: Prepared) -> Alignment:
     pick = lambda field: np.where(best, getattr(ways[1], field), getattr(ways[0], field))
     return Alignment(pick('curve'), pick('start'))
 
-# %% ../nbs/23_dtw.ipynb #a60a5eee
+# %% ../nbs/23_dtw.ipynb #6fd4ab2c
 @dataclass(frozen=True)
 class Threshold:
     "A logistic curve from cost to score, fitted on the procedural corpus."
@@ -152,9 +154,37 @@ class Threshold:
         "The share of pairs of this cost, in a balanced procedural corpus, in which the sign is present."
         return expit(self.slope * (self.cost - np.asarray(cost)))
 
-# %% ../nbs/23_dtw.ipynb #73c8a471
+# %% ../nbs/23_dtw.ipynb #afcee20f
 @lru_cache
 def dtw_threshold() -> Threshold:
     "The threshold that comes with the library (`dtw_threshold.json`, written by the notebook paper/dtw_threshold)."
     stored = json.loads((files('signspot')/'dtw_threshold.json').read_text())
     return Threshold(stored['cost'], stored['slope'])
+
+# %% ../nbs/23_dtw.ipynb #15c3fac0
+class Fits:
+    "How well queries of a corpus fit into its sentences; features are kept for the clips used last."
+    def __init__(self, corpus: Corpus,
+                 kept: int = 4096):  # clips of each kind; a sentence of 100 frames takes 80 kB
+        self.corpus = corpus
+        self.query, self.sentence = lru_cache(kept)(self.query), lru_cache(kept)(self.sentence)
+
+    def query(self, i: int) -> list[tuple[Features, np.ndarray]]:  # of the clip and its mirror image: features, frames worth finding
+        clip = self.corpus.prepared(i)
+        return [(dtw_features(way.frames, way.present), core(way.frames)) for way in (clip, mirrored(clip))]
+
+    def sentence(self, i: int) -> Features:
+        clip = self.corpus.prepared(i)
+        return dtw_features(clip.frames, clip.present)
+
+    def cost(self, query: int, sentence: int) -> float:  # inf if the sentence is too short
+        "Of the best fit anywhere in the sentence."
+        target = self.sentence(sentence)
+        return min(float(align(frame_cost(features, target)[frames]).curve.min()) for features, frames in self.query(query))
+
+# %% ../nbs/23_dtw.ipynb #bac5a5d6
+def dtw_scores(corpus: Corpus) -> np.ndarray:  # (P,) 0 to 1
+    "The score that `spot` gives, for every pair."
+    fits = Fits(corpus)
+    cost = [fits.cost(query, sentence) for query, sentence in bar(corpus.pairs.tolist(), 'DTW', len(corpus), 'pair')]
+    return dtw_threshold().score(np.array(cost, float))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'LeakConfig', 'worlds', 'draw', 'training_sets', 'leak_corpus_job', 'leak_job', 'make_leak_corpus',
-           'dtw_scores', 'trained_scores', 'do_leak', 'run_leaks', 'right_by_sentence', 'drawn_accuracy', 'accuracy']
+           'trained_scores', 'do_leak', 'run_leaks', 'right_by_sentence', 'drawn_accuracy', 'accuracy']
 
-# %% ../nbs/36_leakage.ipynb #bbfdcca1
+# %% ../nbs/36_leakage.ipynb #bd41914b
 import json
 import time
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from .corpus import Corpus, audit, held_out, subset
-from .dtw import dtw_threshold
+from .dtw import dtw_scores, dtw_threshold
 from .engine import job_path, run
-from .experiment import INGREDIENTS, code_version, rounded, train_config
+from .experiment import INGREDIENTS, all_done, code_version, rounded, train_config
 from .pose import BadInput, atomic
 
-# %% ../nbs/36_leakage.ipynb #47cf774c
+# %% ../nbs/36_leakage.ipynb #53e385df
 @dataclass(frozen=True)
 class LeakConfig:
     "What to measure. Raises `BadInput` for what cannot be."
@@ -36,17 +36,17 @@ class LeakConfig:
         for name in ('pairs', 'validation', 'test'):
             if getattr(self, name) < 2 or getattr(self, name) % 2: raise BadInput(f'{name} must be even (half of them positive) and 2 or more, not {getattr(self, name)}')
 
-# %% ../nbs/36_leakage.ipynb #28a91484
+# %% ../nbs/36_leakage.ipynb #8062678f
 KINDS = ('pair', 'sentence', 'query', 'signer', 'query+signer')
 
-# %% ../nbs/36_leakage.ipynb #5349559a
+# %% ../nbs/36_leakage.ipynb #c07d4a61
 def worlds(corpus: Corpus, seed: int) -> dict[str, np.ndarray]:  # kind -> bool (P,)
     "The pairs that each training set is drawn from. Pairs with one signer from either half are in none."
     query, signer, sentence = (held_out(corpus, unit, .5, seed) for unit in ('query', 'signer', 'sentence'))
     sides = {'pair': (1, 1, 1), 'sentence': (1, 1, 0), 'query': (0, 1, 1), 'signer': (1, 0, 1), 'query+signer': (0, 0, 0)}
     return {kind: (query == a) & (signer == b) & (sentence == c) for kind, (a, b, c) in sides.items()}
 
-# %% ../nbs/36_leakage.ipynb #0ae8ecdb
+# %% ../nbs/36_leakage.ipynb #3e7e81ea
 def draw(corpus: Corpus, where: np.ndarray, pairs: int, rng: np.random.Generator) -> np.ndarray:  # int (pairs,)
     "So many different pairs, half of them positive. Raises `BadInput` if there are not enough."
     first = np.zeros(len(corpus), bool)
@@ -55,7 +55,7 @@ def draw(corpus: Corpus, where: np.ndarray, pairs: int, rng: np.random.Generator
     if min(map(len, groups)) < pairs // 2: raise BadInput(f'{corpus.name}: {pairs} pairs are wanted, half of them positive, but there are {len(groups[0])} positive and {len(groups[1])} negative ones: more sentences, or fewer pairs')
     return np.concatenate([rng.choice(group, pairs // 2, replace=False) for group in groups])
 
-# %% ../nbs/36_leakage.ipynb #fb4f5c34
+# %% ../nbs/36_leakage.ipynb #32dc0f66
 def training_sets(corpus: Corpus, config: LeakConfig, seed: int) -> dict[str, Corpus]:  # 'test', and for each kind a 'KIND' and a 'KIND, validation'
     "The test pairs, and the five training sets with pairs for validation, which are drawn from the same world as they."
     rng, world = np.random.default_rng(seed), worlds(corpus, seed)
@@ -67,32 +67,25 @@ def training_sets(corpus: Corpus, config: LeakConfig, seed: int) -> dict[str, Co
         drawn[kind] = draw(corpus, left & ~np.isin(np.arange(len(corpus)), drawn[f'{kind}, validation']), config.pairs, rng)
     return {name: subset(corpus, chosen, name) for name, chosen in drawn.items()}
 
-# %% ../nbs/36_leakage.ipynb #0afe4bab
+# %% ../nbs/36_leakage.ipynb #136b1adc
 def leak_corpus_job(config: LeakConfig) -> dict:
     "The corpus as a job."
     return {'leak corpus': config.corpus, 'code': code_version(('skeleton', 'pose', 'prepare', 'corpus', 'phonology', 'signing'))}
 
-# %% ../nbs/36_leakage.ipynb #62249997
+# %% ../nbs/36_leakage.ipynb #0a940587
 def leak_job(config: LeakConfig, kind: str, seed: int) -> dict:
     "A training as a job; kind is one of `KINDS`, or 'DTW'."
     job = {'leak': asdict(config), 'of': leak_corpus_job(config), 'kind': kind, 'seed': seed}
     if kind == 'DTW': return job | {'threshold': asdict(dtw_threshold()), 'code': code_version((*INGREDIENTS, 'leakage', 'dtw'))}
     return job | {'code': code_version((*INGREDIENTS, 'leakage'))}
 
-# %% ../nbs/36_leakage.ipynb #0f016657
+# %% ../nbs/36_leakage.ipynb #87548dd5
 def make_leak_corpus(job: dict, path: Path):
     "Do the corpus job: a folder, which trainings read side by side."
     from signspot.signing import SigningConfig, sign_corpus
     sign_corpus(SigningConfig(**job['leak corpus']), seed=0).save(path)
 
-# %% ../nbs/36_leakage.ipynb #9579d4f6
-def dtw_scores(test: Corpus) -> np.ndarray:  # (P,) 0 to 1
-    "What DTW says about every pair."
-    from signspot.dtw import match
-    cost = [match(test.prepared(query), test.prepared(sentence)).curve.min(initial=np.inf) for query, sentence in test.pairs]
-    return dtw_threshold().score(np.array(cost))
-
-# %% ../nbs/36_leakage.ipynb #3080015d
+# %% ../nbs/36_leakage.ipynb #cec7b8b4
 def trained_scores(sets: dict[str, Corpus], job: dict, folder: Path) -> np.ndarray:  # (P,) 0 to 1
     "Train on the job's kind of pairs, and score the test pairs."
     from signspot.spotter import SpotterConfig
@@ -101,7 +94,7 @@ def trained_scores(sets: dict[str, Corpus], job: dict, folder: Path) -> np.ndarr
     train(SpotterConfig(**config['model']), train_config(config | {'seed': job['seed']}), sets[kind], sets[f'{kind}, validation'], folder)
     return predict(load_model(folder), sets['test'])
 
-# %% ../nbs/36_leakage.ipynb #aa7187c7
+# %% ../nbs/36_leakage.ipynb #41ad2f28
 def do_leak(job: dict, path: Path):
     "Do a training or DTW job, and write the score of every test pair as JSON."
     began, config = time.perf_counter(), LeakConfig(**job['leak'])
@@ -111,7 +104,7 @@ def do_leak(job: dict, path: Path):
     if job['kind'] != 'DTW': result['audit'] = asdict(audit(sets[job['kind']], sets['test']))
     with atomic(path) as part: part.write_text(json.dumps(result))
 
-# %% ../nbs/36_leakage.ipynb #5cd1ceca
+# %% ../nbs/36_leakage.ipynb #6825e160
 def run_leaks(config: LeakConfig, seeds: int, runs: str | Path,
               workers: int = 1,
               told: Callable[[str], None] | None = None,   # hears a line about each job as it ends
@@ -119,18 +112,18 @@ def run_leaks(config: LeakConfig, seeds: int, runs: str | Path,
     "Do what is not done yet, and read all results. Raises `BadInput` if one failed."
     runs, corpus = Path(runs), leak_corpus_job(config)
     jobs = {(kind, seed): leak_job(config, kind, seed) for seed in range(seeds) for kind in (*KINDS, 'DTW')}
-    for report in (run(make_leak_corpus, {job_path(corpus, runs, ''): corpus}, 1, 'corpus', told), run(do_leak, {job_path(job, runs): job for job in jobs.values()}, workers, 'trainings', told)):
-        if report.failed: raise BadInput('; '.join(f'{path.name}: {why}' for path, why in report.failed.items()))
+    all_done(run(make_leak_corpus, {job_path(corpus, runs, ''): corpus}, 1, 'corpus', told))
+    all_done(run(do_leak, {job_path(job, runs): job for job in jobs.values()}, workers, 'trainings', told))
     return {kind: [json.loads(job_path(jobs[kind, seed], runs).read_text()) for seed in range(seeds)] for kind in (*KINDS, 'DTW')}
 
-# %% ../nbs/36_leakage.ipynb #a01aac48
+# %% ../nbs/36_leakage.ipynb #c864eeff
 def right_by_sentence(result: dict) -> tuple[np.ndarray, np.ndarray]:  # (U,) pairs answered rightly, (U,) pairs
     "How many pairs of each sentence are answered rightly."
     unit = np.unique(result['sentence'], return_inverse=True)[1]
     right = (np.array(result['score']) > .5) == np.array(result['label'])
     return np.bincount(unit, right), np.bincount(unit)
 
-# %% ../nbs/36_leakage.ipynb #6ceb332a
+# %% ../nbs/36_leakage.ipynb #4999ad24
 def drawn_accuracy(results: list[dict], draws: int) -> np.ndarray:  # (draws,)
     "Accuracy, drawn anew: seeds with replacement, and sentences within each. The draws are the same for all results on the same pairs."
     rng = np.random.default_rng(0)
@@ -141,7 +134,7 @@ def drawn_accuracy(results: list[dict], draws: int) -> np.ndarray:  # (draws,)
     seeds = rng.multinomial(len(results), np.full(len(results), 1 / len(results)), draws) / len(results)   # (D, S)
     return (np.stack(each, 1) * seeds).sum(1)
 
-# %% ../nbs/36_leakage.ipynb #c4f038df
+# %% ../nbs/36_leakage.ipynb #0f8dffbd
 def accuracy(results: list[dict],              # of one kind, a result for each seed
              less: list[dict] | None = None,   # if given: the difference to this kind
              draws: int = 2000) -> dict:       # mean, low, high, seeds

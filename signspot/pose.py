@@ -7,7 +7,7 @@ __all__ = ['COLOURS', 'MP_DATA', 'BadInput', 'atomic', 'Pose', 'draw_skeleton', 
            'cut', 'resample', 'select', 'mirror', 'layout_of', 'read_pose', 'pose_header', 'write_pose',
            'unpack_mp_data', 'read_mp_data']
 
-# %% ../nbs/01_pose.ipynb #b64d26b0
+# %% ../nbs/01_pose.ipynb #34fa8eb8
 import base64
 import io
 import os
@@ -21,11 +21,11 @@ import numpy as np
 
 from .skeleton import BODY_33, FACE_468, HANDS, HOLISTIC_178, HOLISTIC_543, HOLISTIC_576, PAPER_50, PAPER_69, KeypointSet, keypoint_set, mirror_positions, positions
 
-# %% ../nbs/01_pose.ipynb #e61bd605
+# %% ../nbs/01_pose.ipynb #7a5c8d6f
 class BadInput(ValueError):
     "Something the user gave cannot be used. The message says what, where, and what to do; the command prints it and exits with 2."
 
-# %% ../nbs/01_pose.ipynb #77fc14fd
+# %% ../nbs/01_pose.ipynb #962392c1
 @contextmanager
 def atomic(path: str | Path,   # where the finished file shall be; its folder is made
           ) -> Iterator[Path]:  # where to write meanwhile, same suffix
@@ -41,7 +41,7 @@ def atomic(path: str | Path,   # where the finished file shall be; its folder is
     finally:
         with suppress(OSError): part.unlink()
 
-# %% ../nbs/01_pose.ipynb #53f61f46
+# %% ../nbs/01_pose.ipynb #52515660
 @dataclass(frozen=True)
 class Pose:
     "Keypoints of one person in one clip."
@@ -66,10 +66,10 @@ class Pose:
         "How long the clip lasts."
         return len(self) / self.fps
 
-# %% ../nbs/01_pose.ipynb #8839be36
+# %% ../nbs/01_pose.ipynb #2120f084
 COLOURS = {'POSE_LANDMARKS': '#7f7f7f', 'LEFT_HAND_LANDMARKS': '#e6761b', 'RIGHT_HAND_LANDMARKS': '#1f6fb4', 'FACE_LANDMARKS': '#b5b5b5'}
 
-# %% ../nbs/01_pose.ipynb #881ff53a
+# %% ../nbs/01_pose.ipynb #821ab64b
 def draw_skeleton(ax,                       # matplotlib axes, y pointing down
                   keypoints: np.ndarray,    # (K, 2) or (K, 3)
                   confidence: np.ndarray,   # (K,)
@@ -83,7 +83,7 @@ def draw_skeleton(ax,                       # matplotlib axes, y pointing down
     face = [i for i, point in enumerate(layout.points) if point.startswith('FACE') and confidence[i] > 0]
     ax.scatter(*keypoints[face, :2].T, s=.4, color=COLOURS['FACE_LANDMARKS'], alpha=alpha)
 
-# %% ../nbs/01_pose.ipynb #f7462a29
+# %% ../nbs/01_pose.ipynb #40a1a1d2
 def picture_window(pose: Pose,                             # at least one point seen somewhere
                   ) -> tuple[float, float, float, float]:  # left, right, top, bottom in pixels
     "Where in the picture the person is, over the whole clip. Raises `BadInput` when nobody was found."
@@ -94,7 +94,7 @@ def picture_window(pose: Pose,                             # at least one point 
     margin = .08 * max(right - left, bottom - top, 1e-6)
     return left - margin, right + margin, top - margin, bottom + margin
 
-# %% ../nbs/01_pose.ipynb #058cb30d
+# %% ../nbs/01_pose.ipynb #3ca8efb5
 def draw_strip(ax,                              # matplotlib axes
                pose: Pose,
                frames: np.ndarray | None = None,  # which frames (default: eight, evenly spread)
@@ -110,7 +110,7 @@ def draw_strip(ax,                              # matplotlib axes
     ax.spines[:].set_visible(False)
     return (np.arange(len(frames)) + .5) / len(frames)
 
-# %% ../nbs/01_pose.ipynb #0e3a3708
+# %% ../nbs/01_pose.ipynb #c8e2ca20
 def _repr_png(self) -> bytes:
     "The film strip, as Jupyter shows it."
     from matplotlib.figure import Figure
@@ -122,7 +122,7 @@ def _repr_png(self) -> bytes:
 
 Pose._repr_png_ = lambda self: _repr_png(self) if len(self) and (self.confidence > 0).any() else None
 
-# %% ../nbs/01_pose.ipynb #c7281896
+# %% ../nbs/01_pose.ipynb #d5e15a34
 @dataclass(frozen=True)
 class Film:
     "A GIF that shows itself in a notebook."
@@ -136,7 +136,7 @@ class Film:
         with atomic(path) as part: part.write_bytes(self.data)
         return Path(path)
 
-# %% ../nbs/01_pose.ipynb #9f6fa61d
+# %% ../nbs/01_pose.ipynb #3a9ae251
 def animate(pose: Pose,
             height: float = 2.4,  # inches at 72 dots
             ) -> Film:
@@ -158,7 +158,7 @@ def animate(pose: Pose,
     stills[0].save(buffer, format='gif', save_all=True, append_images=stills[1:], duration=max(20, round(1000 / pose.fps)), loop=0)
     return Film(buffer.getvalue())
 
-# %% ../nbs/01_pose.ipynb #14631a36
+# %% ../nbs/01_pose.ipynb #b8dfcb89
 def cut(pose: Pose,
         start: float,  # seconds from the clip's beginning
         end: float,    # seconds, exclusive
@@ -167,7 +167,7 @@ def cut(pose: Pose,
     frames = slice(max(0, round(start * pose.fps)), max(0, round(end * pose.fps)))
     return replace(pose, keypoints=pose.keypoints[frames], confidence=pose.confidence[frames])
 
-# %% ../nbs/01_pose.ipynb #bab17bae
+# %% ../nbs/01_pose.ipynb #82658714
 def resample(pose: Pose,
              fps: float,  # frames a second wanted
              ) -> Pose:
@@ -183,7 +183,7 @@ def resample(pose: Pose,
     confidence = np.where(both, blend(pose.confidence, weight), pose.confidence[nearest])
     return replace(pose, keypoints=keypoints.astype('float32'), confidence=confidence.astype('float32'), fps=fps)
 
-# %% ../nbs/01_pose.ipynb #9b18dff0
+# %% ../nbs/01_pose.ipynb #8e73ca05
 def select(pose: Pose,
            layout: KeypointSet,  # the points wanted, e.g. `PAPER_50`
            ) -> Pose:
@@ -192,7 +192,7 @@ def select(pose: Pose,
     except KeyError as error: raise BadInput(f'these keypoints cannot be used: {error.args[0]}') from error
     return replace(pose, keypoints=pose.keypoints[:, where], confidence=pose.confidence[:, where], layout=layout)
 
-# %% ../nbs/01_pose.ipynb #fff8e2c5
+# %% ../nbs/01_pose.ipynb #2e33c822
 def mirror(pose: Pose) -> Pose:
     "The clip as a mirror shows it: x flipped and left called right. Raises `BadInput` for layouts with a numbered face mesh."
     try: twin = mirror_positions(pose.layout)
@@ -201,7 +201,7 @@ def mirror(pose: Pose) -> Pose:
     keypoints[..., 0] = np.where(confidence > 0, pose.size[0] - keypoints[..., 0], 0)
     return replace(pose, keypoints=keypoints, confidence=confidence)
 
-# %% ../nbs/01_pose.ipynb #35e76feb
+# %% ../nbs/01_pose.ipynb #40d0c5ad
 def layout_of(header) -> KeypointSet:  # of a pose_format header
     "The layout a file's header describes: one of ours if the names agree, else a new one with the file's own bones."
     points = tuple(f'{part.name}:{name}' for part in header.components for name in part.points)
@@ -211,7 +211,7 @@ def layout_of(header) -> KeypointSet:  # of a pose_format header
     bones = [(int(s + a), int(s + b)) for s, part in zip(starts, header.components) for a, b in part.limbs]
     return KeypointSet(f'{len(points)} points', points, tuple(bones))
 
-# %% ../nbs/01_pose.ipynb #d1824c2a
+# %% ../nbs/01_pose.ipynb #4b0cf3ea
 def read_pose(path: str | Path,  # a .pose file
              ) -> Pose:          # the first person in it
     "Read a `.pose` file. Raises `BadInput` for a missing, broken or empty file."
@@ -220,7 +220,7 @@ def read_pose(path: str | Path,  # a .pose file
     try: content = path.read_bytes()
     except OSError as error: raise BadInput(f'cannot read {path}: {error.strerror}') from error
     try: file = PoseFile.read(content)
-    except Exception as error: raise BadInput(f'{path} is not a readable .pose file ({type(error).__name__})') from error
+    except Exception as error: raise BadInput(f'{path} is not a readable .pose file ({type(error).__name__}): copy it again, or extract it anew') from error
     data = np.ma.getdata(file.body.data)
     if not data.shape[0] or not data.shape[1]: raise BadInput(f'{path} has no {"people" if data.shape[0] else "frames"}')
     confidence = np.nan_to_num(np.asarray(file.body.confidence[:, 0], 'float32'))            # (T, K)
@@ -229,7 +229,7 @@ def read_pose(path: str | Path,  # a .pose file
     try: return Pose(keypoints, confidence, float(file.body.fps), layout_of(file.header), size)
     except BadInput as error: raise BadInput(f'{path}: {error}') from error
 
-# %% ../nbs/01_pose.ipynb #561767ca
+# %% ../nbs/01_pose.ipynb #8c965149
 def pose_header(layout: KeypointSet, size: tuple[int, int], channels: int):
     "The header that pose-format wants: components, bones, colours, picture size."
     from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
@@ -241,7 +241,7 @@ def pose_header(layout: KeypointSet, size: tuple[int, int], channels: int):
         first += len(points)
     return PoseHeader(version=.2, dimensions=PoseHeaderDimensions(*size, 1000), components=parts)
 
-# %% ../nbs/01_pose.ipynb #54371f1d
+# %% ../nbs/01_pose.ipynb #06d1749b
 def write_pose(pose: Pose,
                path: str | Path,  # where to; written beside and renamed
               ) -> Path:
@@ -255,15 +255,15 @@ def write_pose(pose: Pose,
         PoseFile(pose_header(pose.layout, pose.size, pose.keypoints.shape[-1]), body).write(file)
     return Path(path)
 
-# %% ../nbs/01_pose.ipynb #c8fc2ff7
+# %% ../nbs/01_pose.ipynb #cb137146
 Pose.read = staticmethod(read_pose)
 Pose.write, Pose.cut, Pose.resample, Pose.select, Pose.mirror, Pose.animate = write_pose, cut, resample, select, mirror, animate
 
-# %% ../nbs/01_pose.ipynb #e9660503
+# %% ../nbs/01_pose.ipynb #393f6923
 MP_DATA = {258: keypoint_set('MP_Data 75', {'POSE_LANDMARKS': BODY_33, **HANDS}),
            1662: keypoint_set('MP_Data 543', {'POSE_LANDMARKS': BODY_33, 'FACE_LANDMARKS': FACE_468, **HANDS})}
 
-# %% ../nbs/01_pose.ipynb #afc97238
+# %% ../nbs/01_pose.ipynb #2ef3656a
 def unpack_mp_data(rows: np.ndarray,         # (T, 258) or (T, 1662)
                    fps: float = 30,
                    size: tuple[int, int] = (640, 480),
@@ -280,7 +280,7 @@ def unpack_mp_data(rows: np.ndarray,         # (T, 258) or (T, 1662)
     confidence[:, :33] *= body[..., 3].clip(1e-3, 1)
     return Pose((points * (*size, size[0])).astype('float32'), confidence, fps, MP_DATA[rows.shape[1]], size)
 
-# %% ../nbs/01_pose.ipynb #7923c04e
+# %% ../nbs/01_pose.ipynb #8e128d02
 def read_mp_data(folder: str | Path,  # one sequence: 0.npy, 1.npy, ...
                  fps: float = 30,
                  size: tuple[int, int] = (640, 480),

@@ -10,9 +10,10 @@ __all__ = ['WORLDS', 'REST', 'WAITING', 'ELSEWHERE', 'EFFORT', 'HELD', 'SHOULDER
            'rough', 'turns', 'Film', 'film', 'HandState', 'hand_state', 'lost_hands', 'spells', 'trembling', 'tremble',
            'track', 'Recordings', 'record_tokens', 'world_of', 'record', 'SigningConfig', 'lexicon_of', 'lexicon_for',
            'neighbours_of', 'draw_sentences', 'draw_absent', 'draw_present', 'Plan', 'query_clips', 'draw_plan',
-           'generator', 'signed_seconds', 'carry_out', 'segments', 'sign_corpus', 'assemble', 'stream', 'stream_ahead']
+           'generator', 'signed_seconds', 'carry_out', 'segments', 'signers_of', 'sign_corpus', 'assemble', 'stream',
+           'stream_ahead']
 
-# %% ../nbs/12_signing.ipynb #13dd0a57
+# %% ../nbs/12_signing.ipynb #46ff359b
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,7 +27,7 @@ from .pose import BadInput, Pose
 from .prepare import FPS, prepare_many
 from .skeleton import LEFT_HAND, PAPER_50, RIGHT_HAND
 
-# %% ../nbs/12_signing.ipynb #ce175d9b
+# %% ../nbs/12_signing.ipynb #17a5231c
 @dataclass(frozen=True)
 class Tokens:
     "M tokens of C clips, in order."
@@ -40,7 +41,7 @@ class Tokens:
         "bool (M,)"
         return self.sign < 0
 
-# %% ../nbs/12_signing.ipynb #ea50fefe
+# %% ../nbs/12_signing.ipynb #cb736fcc
 def tokens(sequences: list[list[int]],  # C clips as positions in the lexicon, each with one sign or more
            signer: np.ndarray,          # (C,)
            citation: np.ndarray,        # bool (C,)
@@ -55,7 +56,7 @@ def tokens(sequences: list[list[int]],  # C clips as positions in the lexicon, e
     sign[~rest] = np.concatenate([np.asarray(signs, int) for signs in sequences])
     return Tokens(clip, sign, np.asarray(citation, bool), np.asarray(signer, int))
 
-# %% ../nbs/12_signing.ipynb #cd5df962
+# %% ../nbs/12_signing.ipynb #e58d397e
 @dataclass(frozen=True)
 class Signers:
     "S signers; every field is an array with one row a signer."
@@ -73,7 +74,7 @@ class Signers:
 
     def __len__(self) -> int: return len(self.hand)
 
-# %% ../nbs/12_signing.ipynb #cbe303a4
+# %% ../nbs/12_signing.ipynb #6cd37c7c
 def draw_signers(n: int, rng: np.random.Generator) -> Signers:
     "Draw `n` signers; one in ten is left-handed."
     spread = lambda middle, sd: middle * np.exp(rng.normal(0, sd, n))
@@ -81,7 +82,7 @@ def draw_signers(n: int, rng: np.random.Generator) -> Signers:
     return Signers(np.stack([spread(.90, .07), spread(.84, .09)], 1), spread(.55, .10), spread(1.40, .08), spread(.9, .1), rng.normal(0, (.05, .10, .06), (n, 3)),
                    habit, spread(1, .25), rng.uniform(0, .3, n), rng.normal(0, (.12, .15, .08), (n, 2, 3)), rng.random(n) < .1, rng.random(n) < .35)
 
-# %% ../nbs/12_signing.ipynb #27746d54
+# %% ../nbs/12_signing.ipynb #57351e9e
 @dataclass(frozen=True)
 class Style:
     "What happens to signs in recordings. Shares and probabilities from 0 to 1; 0 switches a process off."
@@ -101,7 +102,7 @@ class Style:
     wobble: float = 0.         # sd of a slow turning of the hands, on top of everything (as a share of a right angle, roughly)
     inertia: float = .08       # seconds over which movements are smoothed: hands have mass, and the next sign begins before this one has ended
 
-# %% ../nbs/12_signing.ipynb #801028ee
+# %% ../nbs/12_signing.ipynb #22f3789d
 @dataclass(frozen=True)
 class Camera:
     "Where cameras stand. Standard deviations, and ranges (low, high)."
@@ -114,7 +115,7 @@ class Camera:
     sizes: tuple[tuple[int, int], ...] = ((640, 480),)               # pixels
     fps: tuple[float, float] = (FPS, FPS)
 
-# %% ../nbs/12_signing.ipynb #4730129c
+# %% ../nbs/12_signing.ipynb #a62b74a2
 @dataclass(frozen=True)
 class Tracker:
     "What a tracker gets wrong. Lengths in shoulder widths, speeds v in shoulder widths a second, times in seconds."
@@ -142,7 +143,7 @@ class Tracker:
     bodiless: float = .0003       # everything lost: times a second (not seen: bounded)
     spell: float = .15            # mean seconds of these four
 
-# %% ../nbs/12_signing.ipynb #c0bf5829
+# %% ../nbs/12_signing.ipynb #c3a8d235
 @dataclass(frozen=True)
 class World:
     "How people sign, are filmed and are tracked."
@@ -150,23 +151,23 @@ class World:
     camera: Camera = Camera()
     tracker: Tracker = Tracker()
 
-# %% ../nbs/12_signing.ipynb #219e11f6
+# %% ../nbs/12_signing.ipynb #8cae270c
 WORLDS = {
     'plain': World(),
     'full': World(Style(pace=.5, tempo=.28, reduction=.35, drift=.3, wobble=.12, holds=.2, assimilation=.25, doubled=.04, dropped=.5, lingering=.4, pause=.08, fidget=.25, trimmed=.3, idle=.4),
                   Camera(turned=(.2, .12, .045), distance=(3.5, 10.), share=(.30, .53), squash=.03, sizes=((640, 480), (1280, 720), (720, 720), (720, 1280))))}
 WORLDS['any rate'] = replace(WORLDS['full'], camera=replace(WORLDS['full'].camera, fps=(10., 60.)))
 
-# %% ../nbs/12_signing.ipynb #fd34315e
+# %% ../nbs/12_signing.ipynb #5baf4a50
 def key(place, fingers: str, palm: str, joints: np.ndarray) -> np.ndarray:  # float32 (20,)
     "One hand at one moment: place (3), directions (6), joints (11)."
     return np.concatenate([place, orientation_axes(fingers, palm), joints]).astype('float32')
 
-# %% ../nbs/12_signing.ipynb #ad93537c
+# %% ../nbs/12_signing.ipynb #b51d3136
 REST = key((-.50, -1.60, .20), 'down', 'in', RELAXED)     # arms hang, or lie in the lap
 WAITING = key((-.30, -.95, .35), 'in', 'back', RELAXED)   # the other hand of many signers does not go down between signs
 
-# %% ../nbs/12_signing.ipynb #034d946b
+# %% ../nbs/12_signing.ipynb #c4816d0e
 def citation_keys(said: Tokens, signs: tuple[Sign, ...], style: Style, rng: np.random.Generator) -> np.ndarray:  # float32 (M, 13, 2, 20)
     "Signs as the book has them, rests as zeros; some repeated movements lose a beat in sentences. NaN where the other hand is idle."
     which = np.flatnonzero(~said.rest)
@@ -177,10 +178,10 @@ def citation_keys(said: Tokens, signs: tuple[Sign, ...], style: Style, rng: np.r
     keys[which] = sign_keys(made, np.maximum(beats - loses, 1))
     return keys
 
-# %% ../nbs/12_signing.ipynb #ca55bdc5
+# %% ../nbs/12_signing.ipynb #05dd7ff1
 ELSEWHERE = np.array([(-.2, .6, .35), (0, .35, .4), (-.1, -.5, .35), (.1, -.9, .35), (.35, -.4, .4), (-.5, -1.1, .3)], 'float32')   # cheek, chin, chest, belly, other arm, pocket
 
-# %% ../nbs/12_signing.ipynb #7184c020
+# %% ../nbs/12_signing.ipynb #213e9703
 def resting_keys(who: np.ndarray,   # (R,) signer of each rest
                  signers: Signers, style: Style, rng: np.random.Generator) -> np.ndarray:  # float32 (R, 13, 2, 20)
     "Rests, with the fidgets in them."
@@ -196,7 +197,7 @@ def resting_keys(who: np.ndarray,   # (R,) signer of each rest
     keys[fidgets, :, hand[fidgets]] = before
     return keys
 
-# %% ../nbs/12_signing.ipynb #c18376a5
+# %% ../nbs/12_signing.ipynb #240d6946
 def idle_hands(keys: np.ndarray,      # (M, 13, 2, 20), NaN where the other hand is idle
                said: Tokens, signers: Signers, style: Style, rng: np.random.Generator) -> np.ndarray:  # the same, without NaN
     "Give idle hands something to do."
@@ -212,7 +213,7 @@ def idle_hands(keys: np.ndarray,      # (M, 13, 2, 20), NaN where the other hand
     keys[idle, :, 1] = taken[:, None]
     return keys
 
-# %% ../nbs/12_signing.ipynb #1e5798b4
+# %% ../nbs/12_signing.ipynb #65ad08e5
 def neighbour_mean(values: np.ndarray, inside: np.ndarray) -> np.ndarray:  # (M, ...), of the token before and the one after; itself where that is a rest
     "What surrounds each token."
     shape = (-1,) + (1,) * (values.ndim - 1)
@@ -220,7 +221,7 @@ def neighbour_mean(values: np.ndarray, inside: np.ndarray) -> np.ndarray:  # (M,
     after = np.where(np.append(inside[1:], False).reshape(shape), np.roll(values, -1, 0), values)
     return (before + after) / 2
 
-# %% ../nbs/12_signing.ipynb #efee088c
+# %% ../nbs/12_signing.ipynb #17a82e10
 def vary(keys: np.ndarray,   # (M, 13, 2, 20) citation form
          said: Tokens, signers: Signers, style: Style, rng: np.random.Generator) -> np.ndarray:
     "The keys of every token as this signer makes it here."
@@ -243,14 +244,14 @@ def vary(keys: np.ndarray,   # (M, 13, 2, 20) citation form
     keys[..., 9:] = limit_joints(keys[..., 9:])
     return keys
 
-# %% ../nbs/12_signing.ipynb #936badf2
+# %% ../nbs/12_signing.ipynb #1c82ca2d
 def perform(said: Tokens, signs: tuple[Sign, ...], signers: Signers, style: Style, rng: np.random.Generator) -> np.ndarray:  # float32 (M, 13, 2, 20)
     "What the hands do in every token."
     keys = citation_keys(said, signs, style, rng)
     keys[said.rest] = resting_keys(said.signer[said.clip[said.rest]], signers, style, rng)
     return vary(idle_hands(keys, said, signers, style, rng), said, signers, style, rng)
 
-# %% ../nbs/12_signing.ipynb #905b5d5b
+# %% ../nbs/12_signing.ipynb #a105fd32
 @dataclass(frozen=True)
 class Score:
     "What is signed when: the tokens on one clock, clip after clip."
@@ -262,15 +263,15 @@ class Score:
     begin: np.ndarray   # (C,) where each clip's recording begins, and ...
     end: np.ndarray     # (C,) ... where it ends
 
-# %% ../nbs/12_signing.ipynb #f20ac17b
+# %% ../nbs/12_signing.ipynb #17e5b6a7
 EFFORT = np.repeat([1., .15, .06], [3, 6, 11]).astype('float32')   # what a shoulder width of way, a unit of turning, a radian of bending cost (ours)
 
-# %% ../nbs/12_signing.ipynb #b8efc88b
+# %% ../nbs/12_signing.ipynb #672db514
 def way(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # (..., 2, 20) twice -> (...)
     "How far it is from one posture of the two hands to another, for the hand that has farther to go."
     return np.sqrt(((a - b) ** 2 * EFFORT).sum(-1)).max(-1)
 
-# %% ../nbs/12_signing.ipynb #eddc18c5
+# %% ../nbs/12_signing.ipynb #22e82e60
 def write_score(said: Tokens, keys: np.ndarray, speed: np.ndarray,   # speed (C,)
                 style: Style, rng: np.random.Generator) -> Score:
     "Give every token a time."
@@ -291,17 +292,17 @@ def write_score(said: Tokens, keys: np.ndarray, speed: np.ndarray,   # speed (C,
     end = np.where(trimmed, (start + length)[np.flatnonzero(last) - 1] + slack[1], (start + length)[last])
     return Score(said, start, length, hold, pause, begin, end)
 
-# %% ../nbs/12_signing.ipynb #4a856260
+# %% ../nbs/12_signing.ipynb #aebf23fb
 HELD = np.array([0, *range(len(PHASE)), len(PHASE) - 1])   # moments of a token: its first and its last twice, for the holds
 
-# %% ../nbs/12_signing.ipynb #a0597f5d
+# %% ../nbs/12_signing.ipynb #34330810
 def moments(score: Score) -> np.ndarray:  # (M, 15) seconds
     "When each moment of each token is."
     moving = score.length - score.hold.sum(1)
     inner = score.start[:, None] + score.hold[:, :1] + PHASE * moving[:, None]
     return np.concatenate([score.start[:, None], inner, (score.start + score.length + score.pause)[:, None]], 1)
 
-# %% ../nbs/12_signing.ipynb #b25f25e7
+# %% ../nbs/12_signing.ipynb #cff8e31b
 def slopes(time: np.ndarray,  # (K,) ascending, now and then equal
            x: np.ndarray,     # (K, D)
           ) -> np.ndarray:    # (K, D) per second
@@ -313,7 +314,7 @@ def slopes(time: np.ndarray,  # (K,) ascending, now and then equal
     np.divide(2 * product, total, out=slope[1:-1], where=product > 1e-12)
     return slope
 
-# %% ../nbs/12_signing.ipynb #60ddc974
+# %% ../nbs/12_signing.ipynb #c24aeee9
 class Curve:
     "A smooth curve through moments."
 
@@ -330,7 +331,7 @@ class Curve:
         span, rise = span.astype('float32')[:, None], u * u * (3 - 2 * u)
         return x[before] + rise * (x[after] - x[before]) + (u * (1 - u)) * span * ((1 - u) * slope[before] - u * slope[after])
 
-# %% ../nbs/12_signing.ipynb #07df4e39
+# %% ../nbs/12_signing.ipynb #da1af312
 @dataclass(frozen=True)
 class Clock:
     "When every frame of every clip is taken."
@@ -344,7 +345,7 @@ class Clock:
         "int (C,) each clip's first frame."
         return np.cumsum(self.frames) - self.frames
 
-# %% ../nbs/12_signing.ipynb #e78e9b1d
+# %% ../nbs/12_signing.ipynb #a13a38f6
 def film_clock(begin: np.ndarray, end: np.ndarray, fps: np.ndarray) -> Clock:  # (C,) each
     "A clock from each clip's beginning to its end; at least two frames."
     frames = np.maximum(2, np.floor((end - begin) * fps + 1e-6)).astype(int)
@@ -352,7 +353,7 @@ def film_clock(begin: np.ndarray, end: np.ndarray, fps: np.ndarray) -> Clock:  #
     since = (np.arange(frames.sum()) - (np.cumsum(frames) - frames)[clip]) / fps[clip]
     return Clock(begin[clip] + since, since, frames, clip)
 
-# %% ../nbs/12_signing.ipynb #62a803ba
+# %% ../nbs/12_signing.ipynb #b23e3b79
 def moving_hands(score: Score, keys: np.ndarray, clock: Clock,
                  inertia: float = 0.,    # seconds
                 ) -> np.ndarray:         # float32 (N, 2, 20)
@@ -364,7 +365,7 @@ def moving_hands(score: Score, keys: np.ndarray, clock: Clock,
     around = curve(np.clip(now - inertia, low, high)) + curve(np.clip(now + inertia, low, high))
     return (.5 * curve(now) + .25 * around).reshape(-1, 2, 20)
 
-# %% ../nbs/12_signing.ipynb #5f3881dd
+# %% ../nbs/12_signing.ipynb #172d6909
 def rotation(directions: np.ndarray,  # (..., 6) fingers, palm
             ) -> np.ndarray:          # (..., 3, 3), columns: towards the thumb, along the fingers, out of the palm
     "A rotation from two directions that need not be at right angles."
@@ -377,11 +378,11 @@ def rotation(directions: np.ndarray,  # (..., 6) fingers, palm
     d, e, f = d / long, e / long, f / long
     return np.stack([b * f - c * e, a, d, c * d - a * f, b, e, a * e - b * d, c, f], -1).reshape(*directions.shape[:-1], 3, 3)
 
-# %% ../nbs/12_signing.ipynb #e45ec06b
+# %% ../nbs/12_signing.ipynb #4737df73
 SHOULDER = np.array([-.5, 0, 0], 'float32')
 HANG = np.array([-.35, -1, -.2], 'float32')     # where elbows hang
 
-# %% ../nbs/12_signing.ipynb #1a954d45
+# %% ../nbs/12_signing.ipynb #25f9142f
 def bend_arm(wrist: np.ndarray,  # (..., 3) of a right arm
              bones: np.ndarray,  # (..., 2)
             ) -> tuple[np.ndarray, np.ndarray]:  # elbow, wrist within reach
@@ -395,7 +396,7 @@ def bend_arm(wrist: np.ndarray,  # (..., 3) of a right arm
     hang = hang / np.maximum(np.sqrt((hang * hang).sum(-1, keepdims=True)), 1e-6)
     return SHOULDER + foot * along + np.sqrt(np.maximum(upper ** 2 - foot ** 2, 0)) * hang, SHOULDER + reach * along
 
-# %% ../nbs/12_signing.ipynb #6a3a5b63
+# %% ../nbs/12_signing.ipynb #40c4578d
 def bodies(hands: np.ndarray,    # (N, 2, 20) dominant and other hand
            who: np.ndarray,      # (N,) signer of each frame
            signers: Signers) -> np.ndarray:  # float32 (N, 50, 3) the paper's fifty points, y up
@@ -415,7 +416,7 @@ def bodies(hands: np.ndarray,    # (N, 2, 20) dominant and other hand
         for axis in range(3): people[:, start:start + 21, axis] = hand[..., axis] + mirror[axis] * wrist[:, side, axis, None]
     return people
 
-# %% ../nbs/12_signing.ipynb #b33f6ebe
+# %% ../nbs/12_signing.ipynb #dcc40310
 def wander(clock: Clock,
            every: float,        # seconds between draws
            channels: int, rng: np.random.Generator) -> np.ndarray:  # float32 (N, channels), standard normal at every time
@@ -427,19 +428,19 @@ def wander(clock: Clock,
     drawn, blend = rng.standard_normal((draws.sum(), channels), 'float32'), u * u * (3 - 2 * u) * np.float32(np.pi / 2)
     return drawn[here] * np.cos(blend) + drawn[here + 1] * np.sin(blend)
 
-# %% ../nbs/12_signing.ipynb #c796c161
+# %% ../nbs/12_signing.ipynb #74913ebd
 def rough(clock: Clock, lasting: float, channels: int, rng: np.random.Generator) -> np.ndarray:  # float32 (N, channels), standard normal at every time
     "Rough noise that lasts a while."
     return sum(wander(clock, scale * lasting, channels, rng) for scale in (.25, .8, 2.4)) * np.float32(3 ** -.5)
 
-# %% ../nbs/12_signing.ipynb #7c10ef84
+# %% ../nbs/12_signing.ipynb #8e592687
 def turns(angles: np.ndarray) -> np.ndarray:  # yaw, pitch, roll (C, 3) -> rotations (C, 3, 3)
     "Roll after pitch after yaw."
     (cy, cp, cr), (sy, sp, sr), o, l = np.cos(angles).T, np.sin(angles).T, np.zeros(len(angles)), np.ones(len(angles))
     about = lambda *rows: np.stack([np.stack(row, -1) for row in rows], -2)
     return about((cr, -sr, o), (sr, cr, o), (o, o, l)) @ about((l, o, o), (o, cp, -sp), (o, sp, cp)) @ about((cy, o, sy), (o, l, o), (-sy, o, cy))
 
-# %% ../nbs/12_signing.ipynb #b656a35a
+# %% ../nbs/12_signing.ipynb #385d4f6d
 @dataclass(frozen=True)
 class Film:
     "What cameras saw of C clips."
@@ -447,7 +448,7 @@ class Film:
     unit: np.ndarray    # float32 (N,) a shoulder width in pixels
     size: np.ndarray    # int (C, 2) width and height of the picture
 
-# %% ../nbs/12_signing.ipynb #56310846
+# %% ../nbs/12_signing.ipynb #942b4350
 def film(people: np.ndarray,   # (N, 50, 3)
          clock: Clock,
          camera: Camera, rng: np.random.Generator) -> Film:
@@ -466,7 +467,7 @@ def film(people: np.ndarray,   # (N, 50, 3)
     for axis, stretch in enumerate((wide, -1)): pixels[..., axis] = middle[:, axis, None] + (seen[..., axis] + sway[:, axis, None]) * (scale * np.reshape(stretch, (-1, 1)))
     return Film(pixels, unit, size)
 
-# %% ../nbs/12_signing.ipynb #60789283
+# %% ../nbs/12_signing.ipynb #e31fc426
 @dataclass(frozen=True)
 class HandState:
     "What makes hands hard to track; left, right. Lengths in shoulder widths."
@@ -476,10 +477,10 @@ class HandState:
     forearm: np.ndarray  # (N, 2) projected length
     border: np.ndarray   # (N, 2) to the nearest border of the picture, negative outside
 
-# %% ../nbs/12_signing.ipynb #a848e613
+# %% ../nbs/12_signing.ipynb #2b53d54c
 NOSE = .52   # shoulder widths above the mid-shoulder (fitted: .49 and .55)
 
-# %% ../nbs/12_signing.ipynb #e0c0071d
+# %% ../nbs/12_signing.ipynb #f3073c9d
 def hand_state(film: Film, clock: Clock) -> HandState:
     "Measure it in the picture."
     of, unit = clock.clip, film.unit[:, None]
@@ -492,7 +493,7 @@ def hand_state(film: Film, clock: Clock) -> HandState:
     border = np.minimum(hand, film.size[of, None] - hand).min(-1) / unit
     return HandState(speed.astype('float32'), length(hand[:, :1] - hand[:, 1:]), length(hand - nose), length(wrist - elbow), border)
 
-# %% ../nbs/12_signing.ipynb #2d6c888a
+# %% ../nbs/12_signing.ipynb #bcb7c87a
 def lost_hands(state: HandState, clock: Clock, tracker: Tracker, rng: np.random.Generator) -> np.ndarray:  # bool (N, 2)
     "Which hands the tracker does not find."
     near = lambda x, reach: (1 - x / reach).clip(0, 1)
@@ -501,7 +502,7 @@ def lost_hands(state: HandState, clock: Clock, tracker: Tracker, rng: np.random.
         + tracker.lost_short * near(state.forearm, .6) + tracker.lost_border * ((.15 - state.border) / .25).clip(0, 1)
     return (luck + trouble > tracker.lost) | (state.border < -.1)
 
-# %% ../nbs/12_signing.ipynb #0bd71329
+# %% ../nbs/12_signing.ipynb #75b83e88
 def spells(clock: Clock,
            rate: float,      # beginnings a second
            spell: float,     # mean seconds
@@ -518,15 +519,15 @@ def spells(clock: Clock,
     np.add.at(change, stop, -1)
     return np.cumsum(change[:-1]) > 0
 
-# %% ../nbs/12_signing.ipynb #5109560f
+# %% ../nbs/12_signing.ipynb #14d64734
 GAIN = np.array([.45, .6, .75, 1.], 'float32') / .73   # how much of a finger's trembling each joint takes, knuckle to tip; 1 on average over squares
 
-# %% ../nbs/12_signing.ipynb #bb45a9ae
+# %% ../nbs/12_signing.ipynb #bd63e9c9
 def trembling(speed: np.ndarray, much: np.ndarray, tracker: Tracker) -> dict[str, np.ndarray]:  # part -> float32 (N, 2) pixels: left, right
     "How much each part trembles, sd of a coordinate."
     return {part: ((a + b * speed / (1 + speed / c)) * much).astype('float32') for part in ('shoulder', 'elbow', 'wrist', 'hip', 'hand', 'finger') for a, b, c in [getattr(tracker, part)]}
 
-# %% ../nbs/12_signing.ipynb #7e03356e
+# %% ../nbs/12_signing.ipynb #1ae74fc2
 def tremble(film: Film, clock: Clock, speed: np.ndarray, tracker: Tracker, rng: np.random.Generator) -> np.ndarray:  # float32 (N, 50, 2) pixels
     "The film's points, trembling and a little astray."
     N, C, of, normal = len(clock.time), len(clock.frames), clock.clip, lambda *shape: rng.standard_normal(shape, 'float32')
@@ -546,7 +547,7 @@ def tremble(film: Film, clock: Clock, speed: np.ndarray, tracker: Tracker, rng: 
             points[:, hand.start + 1:hand.stop, axis] += np.repeat(finger, 4, 1) * np.tile(GAIN, 5)
     return points
 
-# %% ../nbs/12_signing.ipynb #5b35b671
+# %% ../nbs/12_signing.ipynb #aae4fa65
 def track(film: Film, clock: Clock, tracker: Tracker, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:  # keypoints float32 (N, 50, 2), 0 where unseen; seen bool (N, 50)
     "What the tracker reports."
     state, seen, hands = hand_state(film, clock), np.ones((len(clock.time), 50), bool), (LEFT_HAND, RIGHT_HAND)
@@ -564,7 +565,7 @@ def track(film: Film, clock: Clock, tracker: Tracker, rng: np.random.Generator) 
     points[~seen] = 0
     return points, seen
 
-# %% ../nbs/12_signing.ipynb #eee16378
+# %% ../nbs/12_signing.ipynb #2e3003fb
 @dataclass(frozen=True)
 class Recordings:
     "C clips end to end, as a tracker would report them, and when each sign was really made."
@@ -586,7 +587,7 @@ class Recordings:
         start = self.score.start[chosen] - self.score.begin[c]
         return list(zip(self.score.said.sign[chosen].tolist(), start.tolist(), (start + self.score.length[chosen]).tolist()))
 
-# %% ../nbs/12_signing.ipynb #069cfbbb
+# %% ../nbs/12_signing.ipynb #0b109dfa
 def record_tokens(said: Tokens, signs: tuple[Sign, ...], signers: Signers, world: World, rng: np.random.Generator) -> Recordings:
     "Sign, film and track these tokens."
     keys = perform(said, signs, signers, world.style, rng)
@@ -598,14 +599,14 @@ def record_tokens(said: Tokens, signs: tuple[Sign, ...], signers: Signers, world
     filmed = film(bodies(hands, said.signer[clock.clip], signers), clock, world.camera, rng)
     return Recordings(*track(filmed, clock, world.tracker, rng), clock.frames, fps, filmed.size, score)
 
-# %% ../nbs/12_signing.ipynb #73c30594
+# %% ../nbs/12_signing.ipynb #ca9d018d
 def world_of(name: str | World) -> World:
     "A world by its name, or as it is. Raises `BadInput` for an unknown name."
     if isinstance(name, World): return name
     if name not in WORLDS: raise BadInput(f'there is no world {name!r}: choose one of {", ".join(WORLDS)}')
     return WORLDS[name]
 
-# %% ../nbs/12_signing.ipynb #4f21b7e9
+# %% ../nbs/12_signing.ipynb #c5a09472
 def record(sequences: list[list[int]],   # C clips as positions in the lexicon
            signs: tuple[Sign, ...],
            signers: Signers,
@@ -619,7 +620,7 @@ def record(sequences: list[list[int]],   # C clips as positions in the lexicon
     world = replace(world, camera=replace(world.camera, fps=(fps, fps)))
     return record_tokens(tokens(sequences, signer, citation), signs, signers, world, np.random.default_rng(rng))
 
-# %% ../nbs/12_signing.ipynb #8d865938
+# %% ../nbs/12_signing.ipynb #d2e25868
 @dataclass(frozen=True)
 class SigningConfig:
     "What to generate."
@@ -647,7 +648,7 @@ class SigningConfig:
         if self.inventory not in ('all', 'kept', 'held out'): raise BadInput(f"inventory must be 'all', 'kept' or 'held out', not {self.inventory!r}")
         if not 0 <= self.hard <= 1: raise BadInput(f'hard is a share from 0 to 1, not {self.hard}')
 
-# %% ../nbs/12_signing.ipynb #762bbfc0
+# %% ../nbs/12_signing.ipynb #b777e068
 @lru_cache(maxsize=8)
 def lexicon_of(signs: int, seed: int, part: str | None, inventory: str, paired: bool) -> tuple[Sign, ...]:
     "A lexicon, drawn once."
@@ -658,13 +659,13 @@ def lexicon_for(config: SigningConfig) -> tuple[Sign, ...]:
     "The signs of a config."
     return lexicon_of(config.signs, config.lexicon_seed, config.part, config.inventory, config.hard > 0)
 
-# %% ../nbs/12_signing.ipynb #c76076b4
+# %% ../nbs/12_signing.ipynb #94b35bc5
 @lru_cache(maxsize=8)
 def neighbours_of(signs: tuple[Sign, ...]) -> list[np.ndarray]:
     "A lexicon's minimal pairs, found once."
     return neighbours(signs)
 
-# %% ../nbs/12_signing.ipynb #ba243751
+# %% ../nbs/12_signing.ipynb #0c1ac685
 def draw_sentences(config: SigningConfig, rng: np.random.Generator) -> np.ndarray:  # int (S, longest) positions in the lexicon; -1 beyond the end
     "Which signs are in each sentence, in order."
     low, high = config.sentence_signs
@@ -674,7 +675,7 @@ def draw_sentences(config: SigningConfig, rng: np.random.Generator) -> np.ndarra
         while len(again := np.flatnonzero((np.diff(np.sort(chosen, 1), axis=1) == 0).any(1))): chosen[again] = rng.integers(0, config.signs, (len(again), high))
     return np.where(np.arange(high) < rng.integers(low, high + 1, (config.sentences, 1)), chosen, -1)
 
-# %% ../nbs/12_signing.ipynb #c0e7760b
+# %% ../nbs/12_signing.ipynb #51db65f9
 def draw_absent(sentences: np.ndarray, config: SigningConfig, rng: np.random.Generator) -> np.ndarray:  # int (S, n) for sentences (S, longest)
     "Signs that are not in the sentence."
     shape = len(sentences), config.pairs_per_sentence // 2
@@ -689,14 +690,14 @@ def draw_absent(sentences: np.ndarray, config: SigningConfig, rng: np.random.Gen
         if len(choice): absent[s, n] = rng.choice(choice)
     return absent
 
-# %% ../nbs/12_signing.ipynb #31bbf3d3
+# %% ../nbs/12_signing.ipynb #db7d7b58
 def draw_present(sentences: np.ndarray, each: int, rng: np.random.Generator) -> np.ndarray:  # int (S, each)
     "Signs of the sentence; no sign twice while there are others."
     length = (sentences >= 0).sum(1, keepdims=True)
     order = np.where(sentences >= 0, rng.random(sentences.shape), 2).argsort(1)                 # (S, longest)
     return np.take_along_axis(sentences, np.take_along_axis(order, np.arange(each) % length, 1), 1)
 
-# %% ../nbs/12_signing.ipynb #46ee9c41
+# %% ../nbs/12_signing.ipynb #d66b877e
 @dataclass(frozen=True)
 class Plan:
     "Who signs what in each of C clips, and P pairs of them: queries first, then sentences."
@@ -711,7 +712,7 @@ class Plan:
         "bool (C,)"
         return np.arange(len(self.sequences)) < self.queries
 
-# %% ../nbs/12_signing.ipynb #2d772f9c
+# %% ../nbs/12_signing.ipynb #c017c904
 def query_clips(config: SigningConfig, sign: np.ndarray, avoid: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # sign and signer of each query clip, and the clip of each pair (P,)
     "Recordings of the signs asked about (P,), none by the signer to `avoid` (P,)."
     if config.queries_per_sign is None: return sign, (avoid + rng.integers(1, config.signers, len(sign))) % config.signers, np.arange(len(sign))
@@ -722,7 +723,7 @@ def query_clips(config: SigningConfig, sign: np.ndarray, avoid: np.ndarray, rng:
     chosen = np.where(allowed, rng.random(allowed.shape), -1).argmax(1)
     return np.repeat(np.arange(config.signs), each), signer.ravel(), sign * each + chosen
 
-# %% ../nbs/12_signing.ipynb #868e18cd
+# %% ../nbs/12_signing.ipynb #32aa697e
 def draw_plan(config: SigningConfig, rng: np.random.Generator) -> Plan:
     "Decide everything that is discrete."
     sentences, half = draw_sentences(config, rng), config.pairs_per_sentence // 2
@@ -734,12 +735,12 @@ def draw_plan(config: SigningConfig, rng: np.random.Generator) -> Plan:
     sequences = [[s] for s in query_sign.tolist()] + [np.repeat(row[row >= 0], n[row >= 0]).tolist() for row, n in zip(sentences, times)]
     return Plan(sequences, np.concatenate([query_signer, signer]), len(query_sign), np.stack([query, len(query_sign) + sentence], 1), np.tile(np.repeat([1, 0], half), len(sentences)))
 
-# %% ../nbs/12_signing.ipynb #07b1421f
+# %% ../nbs/12_signing.ipynb #f504c533
 def generator(*name: int) -> np.random.Generator:
     "The random stream of this name."
     return np.random.default_rng([len(name), *name])
 
-# %% ../nbs/12_signing.ipynb #d74a0582
+# %% ../nbs/12_signing.ipynb #9754a30e
 def signed_seconds(score: Score) -> np.ndarray:  # (C, 2)
     "From the first sign of each clip to its last, seconds in its recording."
     signed = np.flatnonzero(~score.said.rest)
@@ -747,10 +748,10 @@ def signed_seconds(score: Score) -> np.ndarray:  # (C, 2)
     first, last = np.append(True, clip[1:] != clip[:-1]), np.append(clip[1:] != clip[:-1], True)
     return np.stack([score.start[signed][first] - score.begin, (score.start + score.length)[signed][last] - score.begin], 1)
 
-# %% ../nbs/12_signing.ipynb #ff5a5098
+# %% ../nbs/12_signing.ipynb #e72b1c49
 LOT = 128   # clips recorded at once; more is slower, as they leave the cache
 
-# %% ../nbs/12_signing.ipynb #2ef7b025
+# %% ../nbs/12_signing.ipynb #ddb0f0dc
 def carry_out(plan: Plan, signs: tuple[Sign, ...], signers: Signers, world: World, seed: tuple[int, ...]) -> tuple[np.ndarray, ...]:  # frames, present, lengths, segments (K, 3), their signs (K,)
     "Record and prepare every clip: what a model will see, through the same preparation as a recording from outside."
     lots = [slice(first, first + LOT) for first in range(0, len(plan.sequences), LOT)]
@@ -763,7 +764,7 @@ def carry_out(plan: Plan, signs: tuple[Sign, ...], signers: Signers, world: Worl
         before += len(lengths)
     return tuple(np.concatenate(part) for part in zip(*done))
 
-# %% ../nbs/12_signing.ipynb #f771b568
+# %% ../nbs/12_signing.ipynb #d598b78c
 def segments(score: Score, offset: np.ndarray, lengths: np.ndarray) -> np.ndarray:  # int (K, 3) clip, first frame, one after the last
     "Every sign's seconds in the recording as frames of the prepared clip; at least one frame."
     signed = ~score.said.rest
@@ -772,18 +773,30 @@ def segments(score: Score, offset: np.ndarray, lengths: np.ndarray) -> np.ndarra
     first = np.clip(np.round(start * FPS), 0, lengths[clip] - 1)
     return np.stack([clip, first, np.clip(np.round((start + score.length[signed]) * FPS), first + 1, lengths[clip])], 1).astype(int)
 
-# %% ../nbs/12_signing.ipynb #8cdeda61
+# %% ../nbs/12_signing.ipynb #c6cb2921
+def signers_of(config: SigningConfig, seed: int | tuple[int, ...]) -> Signers:
+    "The people who sign in `sign_corpus(config, seed)`."
+    rng = generator(*((seed,) if isinstance(seed, int) else seed))
+    draw_plan(config, rng)
+    return draw_signers(config.signers, rng)
+
+# %% ../nbs/12_signing.ipynb #78f07b19
 def sign_corpus(config: SigningConfig = SigningConfig(),
                 seed: int | tuple[int, ...] = 0,   # other seeds: other signers, other recordings, same signs
+                people: tuple[SigningConfig, int | tuple[int, ...]] | None = None,  # config and seed of another corpus whose signers sign here too; None: new ones
                ) -> Corpus:
-    "Generate a corpus. The same config and seed give the same corpus."
+    "Generate a corpus. The same config, seed and people give the same corpus."
     seed = (seed,) if isinstance(seed, int) else tuple(seed)
+    whose, named_after = people or (config, seed)
+    config, tag = replace(config, signers=whose.signers), '.'.join(map(str, np.atleast_1d(named_after)))
     rng, signs = generator(*seed), lexicon_for(config)
-    plan, signers = draw_plan(config, rng), draw_signers(config.signers, rng)
+    plan = draw_plan(config, rng)
+    signers = signers_of(*people) if people else draw_signers(config.signers, rng)
     frames, present, lengths, parts, made = carry_out(plan, signs, signers, world_of(config.world), seed)
-    return assemble(config, seed, plan, (frames, present, lengths), parts, made)
+    corpus = assemble(config, seed, plan, (frames, present, lengths), parts, made)
+    return replace(corpus, signer=np.array([f'S{tag}-{s}' for s in plan.signer]))
 
-# %% ../nbs/12_signing.ipynb #da42ece1
+# %% ../nbs/12_signing.ipynb #e47b8294
 def assemble(config: SigningConfig, seed: tuple[int, ...], plan: Plan, clips: tuple[np.ndarray, np.ndarray, np.ndarray], parts: np.ndarray, made: np.ndarray) -> Corpus:
     "Prepared clips and pairs as a `Corpus`."
     names, tag = np.array([s.gloss for s in lexicon_for(config)]), '.'.join(map(str, seed))
@@ -793,11 +806,11 @@ def assemble(config: SigningConfig, seed: tuple[int, ...], plan: Plan, clips: tu
     at = np.searchsorted(codes, wanted).clip(0, len(order) - 1)                                 # the first occurrence in the sentence
     span = np.where(plan.label[:, None] == 1, parts[order][at, 1:], -1)
     gloss = np.array([' '.join(names[signs]) for signs in plan.sequences])
-    return Corpus(f'procedural, {config.signs} signs, seed {tag}', frames=clips[0], present=clips[1], length=clips[2], kind=np.where(plan.citation, 'query', 'sentence'), gloss=gloss, signer=np.array([f'S{tag}-{s}' for s in plan.signer]),
+    return Corpus(f'procedural, {config.signs} signs, seed {tag}', frames=clips[0], present=clips[1], length=clips[2], kind=np.where(plan.citation, 'query', 'sentence'), gloss=gloss, signer=plan.signer.astype(str),
                   id=np.array([f'c{tag}-{c}' for c in range(len(gloss))]), pairs=plan.pairs, label=plan.label, span=span, segments=parts, segment_gloss=names[made], fps=FPS,
                   about={'language': 'none: made-up signs', 'source': 'signspot, procedural', 'licence': 'Apache-2.0', 'consent': 'nobody was recorded', 'composed': False, 'negatives': 'drawn'})
 
-# %% ../nbs/12_signing.ipynb #d87d3e61
+# %% ../nbs/12_signing.ipynb #8da7b4de
 def stream(config: SigningConfig, seed: int = 0,
            workers: int = 0,      # processes that work ahead; 0: in this one, as they are asked for
           ) -> Iterator[Corpus]:  # without end
@@ -810,7 +823,7 @@ def stream(config: SigningConfig, seed: int = 0,
             n += 1
     yield from stream_ahead(config, seed, workers)
 
-# %% ../nbs/12_signing.ipynb #16f420bb
+# %% ../nbs/12_signing.ipynb #f5a45581
 def stream_ahead(config: SigningConfig, seed: int, workers: int) -> Iterator[Corpus]:
     "The same, made by other processes, two ahead for each."
     from collections import deque

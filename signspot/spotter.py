@@ -6,7 +6,7 @@
 __all__ = ['CLS', 'QUERY', 'SEP', 'SENTENCE', 'PADDING', 'TEMPERATURE', 'SpotterConfig', 'Batch', 'batch_of', 'Layout', 'layout',
            'Embedding', 'Attention', 'Block', 'Transformer', 'mean_over', 'read_out', 'Output', 'Spotter']
 
-# %% ../nbs/21_spotter.ipynb #eef99818
+# %% ../nbs/21_spotter.ipynb #845fc2d4
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .corpus import Corpus
-from .encoder import FrameEncoder1D, FrameEncoder2D
+from .encoder import ENCODERS
 from .pose import BadInput
 
-# %% ../nbs/21_spotter.ipynb #97a2259c
+# %% ../nbs/21_spotter.ipynb #d9e50716
 @dataclass(frozen=True)
 class SpotterConfig:
     "Every hyperparameter of the model. Raises `BadInput` for a value that cannot be."
-    encoder: str = '2d'       # '1d' or '2d' frame encoder (paper: both, Table 2)
+    encoder: str = '2d'       # '1d' or '2d' frame encoder (paper: both, Table 2), or another of `ENCODERS`
     d: int = 128              # width of a token (paper)
     dropout: float = .02      # (paper) on embeddings, on what attention and feed-forward add, in the head; not inside attention (ours)
     layers: int = 2           # transformer blocks (ours)
@@ -34,9 +34,12 @@ class SpotterConfig:
     readout: str = 'max'      # 'cls', 'max' or 'mean' over tokens (ours: learns sooner than 'cls', about as soon as 'mean'; the paper: "[CLS] representation via max pooling")
     tokens: int = 512         # longest [CLS] query [SEP] sentence there are positions for (ours; 512 is 40 s at 12.5 fps)
     answer: str = 'head'      # what decides: 'head' (the logit), or 'similarity' of the two clips (set by training with the contrastive loss alone)
+    sep: bool = True          # is there a [SEP] (paper)? False, and the two below, to see what it is worth
+    types: bool = True        # are there token types (paper)?
+    positions: bool = True    # are there positions (paper)?
 
     def __post_init__(self):
-        for name, allowed in {'encoder': ('1d', '2d'), 'readout': ('cls', 'max', 'mean'), 'answer': ('head', 'similarity')}.items():
+        for name, allowed in {'encoder': tuple(ENCODERS), 'readout': ('cls', 'max', 'mean'), 'answer': ('head', 'similarity')}.items():
             if getattr(self, name) not in allowed:
                 raise BadInput(f'spotter: {name} is {getattr(self, name)!r}, but must be one of {", ".join(allowed)}')
         for name in ('d', 'layers', 'heads', 'width', 'tokens'):
@@ -45,9 +48,10 @@ class SpotterConfig:
         if self.layers * self.d * max(self.d, self.width) > 1e9: raise BadInput(f'spotter: {self.layers} layers {self.d} wide, {self.width} inside, do not fit into any memory')
         if self.d % self.heads: raise BadInput(f'spotter: d = {self.d} cannot be divided among {self.heads} heads')
         if not 0 <= self.dropout < 1: raise BadInput(f'spotter: dropout is {self.dropout!r}, but must be from 0 to below 1')
-        if type(self.norm_first) is not bool: raise BadInput(f'spotter: norm_first is {self.norm_first!r}, but must be true or false')
+        for name in ('norm_first', 'sep', 'types', 'positions'):
+            if type(getattr(self, name)) is not bool: raise BadInput(f'spotter: {name} is {getattr(self, name)!r}, but must be true or false')
 
-# %% ../nbs/21_spotter.ipynb #5e402682
+# %% ../nbs/21_spotter.ipynb #4cf5ee1b
 class Batch(NamedTuple):
     "Pairs of clips, each clip once."
     frames: Tensor  # float32 (N, 50, 2) of all clips, end to end
@@ -55,7 +59,7 @@ class Batch(NamedTuple):
     pairs: Tensor   # int (B, 2) query clip, sentence clip
     label: Tensor   # float32 (B,) 1 if the query's sign is in the sentence
 
-# %% ../nbs/21_spotter.ipynb #6a059204
+# %% ../nbs/21_spotter.ipynb #be82413e
 def batch_of(corpus: Corpus,
              chosen: np.ndarray,                  # (B,) which pairs
              augment: Callable | None = None,     # (frames (N, 50, 2), length (C,)) -> frames, for training
@@ -69,7 +73,7 @@ def batch_of(corpus: Corpus,
     return Batch(torch.from_numpy(np.asarray(frames, np.float32)), torch.from_numpy(length.astype(np.int64)),
                  torch.from_numpy(pairs.reshape(-1, 2)), torch.from_numpy(corpus.label[chosen].astype(np.float32)))
 
-# %% ../nbs/21_spotter.ipynb #1df3a0cc
+# %% ../nbs/21_spotter.ipynb #74d810d7
 CLS, QUERY, SEP, SENTENCE, PADDING = range(5)
 
 class Layout(NamedTuple):
@@ -77,21 +81,22 @@ class Layout(NamedTuple):
     kind: Tensor    # int (B, T): CLS, QUERY, SEP, SENTENCE or PADDING
     source: Tensor  # int (B, T) row of the table [CLS], [SEP], then the batch's N frames; padding points at [SEP] and is never looked at
 
-# %% ../nbs/21_spotter.ipynb #67267eb1
+# %% ../nbs/21_spotter.ipynb #2833981e
 def layout(length: Tensor,  # (C,) frames of each clip
            pairs: Tensor,   # (B, 2) query clip, sentence clip
+           sep: int = 1,    # how many [SEP]: 1 (paper), or 0
           ) -> Layout:
     "Lay out `[CLS] query [SEP] sentence`, padded to the longest pair (paper, section 3)."
     first = length.cumsum(0) - length                                        # (C,)
     query, sentence = length[pairs].unsqueeze(2).unbind(1)                   # (B, 1) each
     query_first, sentence_first = first[pairs].unsqueeze(2).unbind(1)        # (B, 1) each
-    at = torch.arange(int((query + sentence).max()) + 2, device=length.device).unsqueeze(0)  # (1, T)
-    kind = (at > 0).long() + (at > query) + (at > query + 1) + (at > query + 1 + sentence)   # (B, T)
-    frame = torch.where(kind == QUERY, query_first + at - 1, sentence_first + at - query - 2) + 2
+    at = torch.arange(int((query + sentence).max()) + 1 + sep, device=length.device).unsqueeze(0)  # (1, T)
+    kind = (at > 0).long() + (at > query) + (at > query + sep) + (at > query + sep + sentence)   # (B, T)
+    frame = torch.where(kind == QUERY, query_first + at - 1, sentence_first + at - query - 1 - sep) + 2
     special = torch.where(kind == CLS, 0, 1)
     return Layout(kind, torch.where((kind == QUERY) | (kind == SENTENCE), frame, special))
 
-# %% ../nbs/21_spotter.ipynb #64ffdf58
+# %% ../nbs/21_spotter.ipynb #50187d6f
 class Embedding(nn.Module):
     "Frame vectors to tokens: plus position, plus type, LayerNorm, dropout (paper, section 3; the order is BERT's)."
     def __init__(self, config: SpotterConfig):
@@ -99,6 +104,7 @@ class Embedding(nn.Module):
         self.special = nn.Embedding(2, config.d)               # [CLS], [SEP]
         self.position = nn.Embedding(config.tokens, config.d)
         self.token_type = nn.Embedding(2, config.d)
+        self.positions, self.types = config.positions, config.types
         self.norm = nn.LayerNorm(config.d, eps=1e-12)          # 1e-12 as in BERT
         self.dropout = nn.Dropout(config.dropout)
 
@@ -108,10 +114,12 @@ class Embedding(nn.Module):
         T, longest = layout.kind.shape[1], self.position.num_embeddings
         if T > longest: raise BadInput(f'query and sentence make {T} tokens, but the model has positions for {longest}: cut the sentence into windows, or train with more tokens')
         table = torch.cat([self.special.weight, frames])       # (2 + N, d)
-        token = F.embedding(layout.source, table) + self.position.weight[:T] + self.token_type((layout.kind >= SENTENCE).long())
+        token = F.embedding(layout.source, table)
+        if self.positions: token = token + self.position.weight[:T]
+        if self.types: token = token + self.token_type((layout.kind >= SENTENCE).long())
         return self.dropout(self.norm(token))
 
-# %% ../nbs/21_spotter.ipynb #d9c9be99
+# %% ../nbs/21_spotter.ipynb #81ab0f3a
 class Attention(nn.Module):
     "Multi-head self-attention on `scaled_dot_product_attention`."
     def __init__(self, config: SpotterConfig):
@@ -127,7 +135,7 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])      # (B, H, T, d / H)
         return self.out(y.transpose(1, 2).flatten(2))
 
-# %% ../nbs/21_spotter.ipynb #709118ae
+# %% ../nbs/21_spotter.ipynb #5d128c81
 class Block(nn.Module):
     "One layer of the transformer, BERT's order or norm first."
     def __init__(self, config: SpotterConfig):
@@ -145,7 +153,7 @@ class Block(nn.Module):
         x = self.norm1(x + self.dropout(self.attention(x, mask)))
         return self.norm2(x + self.dropout(self.feed(x)))
 
-# %% ../nbs/21_spotter.ipynb #3335203d
+# %% ../nbs/21_spotter.ipynb #b160b3c2
 class Transformer(nn.Module):
     "Blocks one after the other; with norm first, one LayerNorm more at the end."
     def __init__(self, config: SpotterConfig):
@@ -157,7 +165,7 @@ class Transformer(nn.Module):
         for block in self.blocks: x = block(x, mask)
         return self.norm(x)
 
-# %% ../nbs/21_spotter.ipynb #1343eeef
+# %% ../nbs/21_spotter.ipynb #68d594ca
 def mean_over(x: Tensor,      # (B, T, d)
               mask: Tensor,   # bool (B, T)
              ) -> Tensor:     # (B, d)
@@ -165,7 +173,7 @@ def mean_over(x: Tensor,      # (B, T, d)
     weight = mask / mask.sum(1, keepdim=True)                    # (B, T)
     return (weight.to(x.dtype).unsqueeze(1) @ x).squeeze(1)
 
-# %% ../nbs/21_spotter.ipynb #7f1e4798
+# %% ../nbs/21_spotter.ipynb #8509cba6
 def read_out(x: Tensor,       # (B, T, d)
              kind: Tensor,    # (B, T)
              how: str,        # 'cls', 'max' or 'mean'
@@ -175,7 +183,7 @@ def read_out(x: Tensor,       # (B, T, d)
     mask = kind != PADDING
     return mean_over(x, mask) if how == 'mean' else x.masked_fill(~mask.unsqueeze(2), -torch.inf).amax(1)
 
-# %% ../nbs/21_spotter.ipynb #4e2179ab
+# %% ../nbs/21_spotter.ipynb #794ab6bf
 TEMPERATURE = .07  # of the contrastive loss (paper, section 4)
 
 class Output(NamedTuple):
@@ -195,13 +203,13 @@ class Output(NamedTuple):
         "(B,) in 0..1, present above 0.5: a probability from the head, or the similarity put on that scale."
         return torch.sigmoid(self.logits if self.boundary is None else (self.similarity - self.boundary) / TEMPERATURE)
 
-# %% ../nbs/21_spotter.ipynb #7cc008cf
+# %% ../nbs/21_spotter.ipynb #b8b6d40b
 class Spotter(nn.Module):
     "Is the query's sign in the sentence? (paper, section 3)"
     def __init__(self, config: SpotterConfig = SpotterConfig()):
         super().__init__()
         self.config = config
-        self.encoder = (FrameEncoder1D if config.encoder == '1d' else FrameEncoder2D)(config.d)
+        self.encoder = ENCODERS[config.encoder](config.d)
         self.embedding = Embedding(config)
         self.transformer = Transformer(config)
         self.head = nn.Sequential(nn.Linear(config.d, config.d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.d, 1))
@@ -209,7 +217,7 @@ class Spotter(nn.Module):
         for table in (self.embedding.special, self.embedding.position, self.embedding.token_type): nn.init.normal_(table.weight, std=.02)  # BERT's
 
     def forward(self, batch: Batch) -> Output:
-        laid = layout(batch.length, batch.pairs)
+        laid = layout(batch.length, batch.pairs, int(self.config.sep))
         tokens = self.transformer(self.embedding(self.encoder(batch.frames), laid), laid.kind != PADDING)  # (B, T, d)
         logits = self.head(read_out(tokens, laid.kind, self.config.readout)).squeeze(1)                    # (B,)
         boundary = self.boundary if self.config.answer == 'similarity' else None

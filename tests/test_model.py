@@ -8,9 +8,10 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from signspot.corpus import Corpus
-from signspot.encoder import FrameEncoder1D, FrameEncoder2D
+from signspot.encoder import ENCODERS, HANGS_FROM, FrameEncoder2D, shape_apart
 from signspot.pose import BadInput
-from signspot.spotter import PADDING, QUERY, SENTENCE, Batch, Spotter, SpotterConfig, batch_of, layout
+from signspot.skeleton import PAPER_50
+from signspot.spotter import PADDING, QUERY, SEP, SENTENCE, Batch, Spotter, SpotterConfig, batch_of, layout
 
 
 def noise_corpus(lengths, pairs, seed=0) -> Corpus:
@@ -90,11 +91,57 @@ def test_the_2d_encoder_is_three_conv2d():
     assert torch.allclose(encoder(frames.squeeze(1)), encoder.linear(pooled.transpose(1, 2).flatten(1)), atol=1e-5)
 
 
-@pytest.mark.parametrize('encoder', [FrameEncoder1D, FrameEncoder2D])
-def test_an_encoder_looks_at_every_keypoint(encoder):
+@pytest.mark.parametrize('name', ENCODERS)
+@pytest.mark.parametrize('d', [8, 128])
+@pytest.mark.parametrize('frames', [1, 2, 37])
+def test_an_encoder_makes_a_vector_of_every_frame(name, d, frames):
+    vectors = ENCODERS[name](d).eval()(torch.randn(frames, 50, 2))
+    assert vectors.shape == (frames, d) and vectors.isfinite().all()
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+def test_an_encoder_looks_at_every_keypoint(name):
     frames = torch.randn(16, 50, 2, requires_grad=True)
-    encoder(8).eval()(frames).square().sum().backward()
+    ENCODERS[name](8).eval()(frames).square().sum().backward()
     assert (frames.grad.abs().sum(0) > 0).all()
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+def test_an_encoder_does_not_look_at_the_frames_beside(name):
+    encoder, frames = ENCODERS[name](16).eval(), torch.randn(9, 50, 2, requires_grad=True)
+    encoder(frames)[4].square().sum().backward()
+    moved = frames.grad.abs().sum((1, 2)) > 0
+    assert moved.tolist() == [i == 4 for i in range(9)]
+    assert torch.allclose(encoder(frames), torch.cat([encoder(frame) for frame in frames.split(1)]), atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+def test_every_weight_of_an_encoder_is_trained(name):
+    encoder = ENCODERS[name](16).train()
+    encoder(torch.randn(32, 50, 2)).square().sum().backward()
+    assert [weight for weight, p in encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_how_many_weights_the_encoders_have():
+    "And in which order 2D's are drawn: Table 2's models come from it."
+    assert {name: sum(p.numel() for p in encoder().parameters()) for name, encoder in ENCODERS.items()} == {'1d': 46208, '2d': 18848, '2d wrist': 18976, '2d fine': 31136}
+    assert [tuple(p.shape) for p in FrameEncoder2D().parameters()] == [(16, 8), (16,), (16,), (32, 64), (32,), (32,), (32, 128), (32,), (32,), (128, 96), (128,)]
+
+
+def test_every_keypoint_hangs_from_a_joint_of_its_own_side():
+    for i, joint in enumerate(HANGS_FROM):
+        (part, point), (of, name) = PAPER_50.points[i].split(':'), PAPER_50.points[joint].split(':')
+        assert of == part and name == ('WRIST' if 'HAND' in part else f'{point.split("_")[0]}_SHOULDER')
+
+
+def test_handshape_is_seen_apart_from_place():
+    "A hand somewhere else changes the first two columns of its rows, and not the last two."
+    frames = torch.randn(5, 50, 2)
+    moved = frames.clone()
+    moved[:, 29:] += torch.tensor([.7, -.4])   # the right hand, all of it
+    a, b = shape_apart(frames), shape_apart(moved)
+    assert a.shape == (5, 50, 4) and torch.equal(a[..., :2], frames)
+    assert torch.allclose(a[..., 2:], b[..., 2:], atol=1e-5) and not torch.allclose(a[:, 29:, :2], b[:, 29:, :2])
 
 
 @settings(max_examples=30, deadline=None)
@@ -112,7 +159,8 @@ def test_layout_is_cls_query_sep_sentence(data):
         assert (laid.kind[row, len(kinds):] == PADDING).all()
 
 
-@pytest.mark.parametrize('config', [dict(encoder=e, readout=r) for e in ('1d', '2d') for r in ('cls', 'max', 'mean')] + [dict(norm_first=False)],
+@pytest.mark.parametrize('config', [dict(encoder=e, readout=r) for e in ('1d', '2d') for r in ('cls', 'max', 'mean')] +
+                         [dict(norm_first=False), dict(encoder='2d wrist'), dict(encoder='2d fine'), dict(sep=False), dict(types=False), dict(positions=False), dict(sep=False, types=False, positions=False)],
                          ids=lambda c: ' '.join(map(str, c.values())))
 @torch.inference_mode()
 def test_a_score_does_not_depend_on_the_other_pairs(corpus, config):
@@ -152,6 +200,55 @@ def test_augmentation_sees_each_clip_of_the_batch_once(corpus):
     assert torch.equal(batch.frames, torch.from_numpy(np.concatenate([corpus.clip(i) for i in (0, 1, 3)]) + 1))
 
 
+def test_layout_without_sep_lacks_only_the_sep(corpus):
+    batch = batch_of(corpus, np.arange(7))
+    whole, bare = layout(batch.length, batch.pairs), layout(batch.length, batch.pairs, sep=0)
+    assert bare.kind.shape[1] == whole.kind.shape[1] - 1 and SEP not in bare.kind
+    for row in range(7):
+        kept = (whole.kind[row] != SEP) & (whole.kind[row] != PADDING)
+        there = bare.kind[row] != PADDING
+        assert torch.equal(whole.kind[row][kept], bare.kind[row][there]) and torch.equal(whole.source[row][kept], bare.source[row][there])
+
+
+@torch.inference_mode()
+def test_what_is_left_out_is_not_used(corpus):
+    "Without a piece, its weights do not matter; with it, they do."
+    batch = batch_of(corpus, np.arange(7))
+    for piece, table, rows in (('sep', 'special', slice(1, 2)), ('types', 'token_type', slice(None)), ('positions', 'position', slice(None))):
+        for there in (True, False):
+            model = spotter(**{piece: there})
+            before = model(batch).logits
+            weight = getattr(model.embedding, table).weight
+            weight[rows] += torch.randn_like(weight[rows])
+            assert torch.allclose(model(batch).logits, before, atol=1e-6) != there, (piece, there)
+
+
+@torch.inference_mode()
+def test_shuffling_positions_is_shuffling_frames(corpus):
+    "Within a clip; and without positions, frames in another order say the same."
+    batch, rng = batch_of(corpus, np.array([3])), np.random.default_rng(0)   # one pair: query, then sentence
+    query, sentence = batch.length.tolist()
+    orders = rng.permutation(query), rng.permutation(sentence)
+    shuffled = batch._replace(frames=batch.frames[np.concatenate([orders[0], query + orders[1]])])
+    model, moved = spotter(), spotter()
+    at = np.concatenate([[0], 1 + np.argsort(orders[0]), [query + 1], query + 2 + np.argsort(orders[1])])   # of each token, the position its frame has now
+    moved.embedding.position.weight[:len(at)] = moved.embedding.position.weight[:len(at)][at]
+    assert torch.allclose(model(shuffled).logits, moved(batch).logits, atol=1e-5)
+    assert not torch.allclose(model(shuffled).logits, model(batch).logits, atol=1e-4)
+    blind = spotter(positions=False)
+    assert torch.allclose(blind(shuffled).logits, blind(batch).logits, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_keypoints_in_another_order_are_1d_with_its_weights_in_that_order():
+    torch.manual_seed(0)
+    plain, moved = ENCODERS['1d'](16).eval(), ENCODERS['1d'](16).eval()
+    moved.load_state_dict(plain.state_dict())
+    frames, order = torch.randn(6, 50, 2), torch.randperm(50)
+    moved[1].weight[:] = plain[1].weight.unflatten(1, (50, 2))[:, order].flatten(1)
+    assert torch.allclose(moved(frames[:, order]), plain(frames), atol=1e-5)
+
+
 def test_every_weight_is_trained(corpus):
     for readout in ('cls', 'max', 'mean'):
         model = Spotter(SpotterConfig(readout=readout)).train()
@@ -162,7 +259,7 @@ def test_every_weight_is_trained(corpus):
 
 
 def test_bad_input(corpus):
-    for wrong in (dict(encoder='3d'), dict(readout='pool'), dict(answer='both'), dict(d=100, heads=8)):
+    for wrong in (dict(encoder='3d'), dict(encoder='2d + 1d'), dict(sep=1), dict(types='no'), dict(positions=None), dict(readout='pool'), dict(answer='both'), dict(d=100, heads=8)):
         with pytest.raises(BadInput): SpotterConfig(**wrong)
     with pytest.raises(BadInput, match='41 tokens'): spotter(tokens=40)(batch_of(corpus, np.array([4])))
     spotter(tokens=41)(batch_of(corpus, np.array([4])))
