@@ -11,7 +11,7 @@ __all__ = ['ANSWERS', 'WSLP', 'ISIGN', 'CLIPS', 'PAIRS', 'SEGMENTS', 'READERS', 
            'prepare_takes', 'frames_between', 'assemble', 'finish', 'fingerprint', 'check_out', 'stop_if_full',
            'check_room', 'prepare_corpus', 'needs_tracking', 'open_corpus']
 
-# %% ../nbs/17_readers.ipynb #e1b497c6
+# %% ../nbs/17_readers.ipynb #27c5b2cd
 import difflib
 import errno
 import os
@@ -37,19 +37,19 @@ from .listing import (LABELS, BadCorpus, Columns, Faults, Listing, Media, Pairs,
 from .pose import BadInput, Pose
 from .prepare import Prepared, prepare
 
-# %% ../nbs/17_readers.ipynb #4b89f0e0
+# %% ../nbs/17_readers.ipynb #3d9cb622
 def unread(table: Table) -> dict[str, str]:
     "What to add to `about` where a table has columns that are not read."
     return {'columns not read': ', '.join(table.unread)} if table.unread else {}
 
-# %% ../nbs/17_readers.ipynb #dcd1f7a0
+# %% ../nbs/17_readers.ipynb #b5bd556c
 def media_folder(path: Path, media: Path | None) -> Path:
     "Where to look for videos and .pose files: the folder or zip given for it, or the folder given, or the table's."
     folder = media or (path if path.is_dir() else path.parent)
     if not (folder.is_dir() or folder.is_file() and folder.suffix.lower() == '.zip'): raise BadInput(f'there is no folder or zip {folder}')
     return folder
 
-# %% ../nbs/17_readers.ipynb #28bb21d0
+# %% ../nbs/17_readers.ipynb #e3a093a8
 ANSWERS = ('is_present', 'label', 'present')   # what the column of answers may be called
 WSLP = Columns(('sentence_id', 'query_id'), ANSWERS)
 
@@ -61,7 +61,7 @@ def answers_of(table: Table, names: tuple[str, ...], faults: Faults) -> list[str
             faults.say(place, ' but '.join(f'{name} is {row[name]!r}' for name in columns), 'keep the column that is right')
     return [row[columns[0]] if columns else None for _, row in table.rows]
 
-# %% ../nbs/17_readers.ipynb #9fd97f87
+# %% ../nbs/17_readers.ipynb #a20ceb3c
 def read_wslp(path: Path,                 # the table, or the folder it lies in
               media: Path | None = None,  # where the videos are; None: below the folder, or beside the table
              ) -> Listing:
@@ -77,12 +77,12 @@ def read_wslp(path: Path,                 # the table, or the folder it lies in
              'consent': 'not documented', 'negatives': 'given; how they were made is not documented' if any(answers) else 'unknown: a table without labels'}
     return Listing(f'WSLP {at.stem}', about | unread(table), clips, pairs.rows)
 
-# %% ../nbs/17_readers.ipynb #4e2adaf2
+# %% ../nbs/17_readers.ipynb #e0328d23
 def plain(text: str) -> str:
     "Words in small letters between single spaces, with one at either end, so that whole words can be looked for."
     return ' '.join(['', *re.findall(r'[^\W_]+', text.casefold()), ''])
 
-# %% ../nbs/17_readers.ipynb #066ae189
+# %% ../nbs/17_readers.ipynb #31adeb76
 ISIGN = Columns(('word_id', 'word', 'sentence_id', 'sentence'))
 
 def check_isign(table: Table, faults: Faults, same: Callable[[str], str] = str) -> Pairs:
@@ -95,7 +95,7 @@ def check_isign(table: Table, faults: Faults, same: Callable[[str], str] = str) 
         if word != row['word']: faults.say(place, f'{row["word_id"]} is {row["word"]} here but {word} in {where}', 'correct one of the two')
     return check_pairs(((place, row['word_id'], row['sentence_id'], '1') for place, row in table.rows), faults, same)
 
-# %% ../nbs/17_readers.ipynb #7b30b025
+# %% ../nbs/17_readers.ipynb #7aa09c0e
 def isign_negatives(table: Table, positives: Pairs, faults: Faults, seed: int = 0) -> dict[tuple[str, str], int]:
     "One negative for each positive: a word that is neither listed for the sentence nor stands in its translation."
     word, text = {}, {}
@@ -108,7 +108,7 @@ def isign_negatives(table: Table, positives: Pairs, faults: Faults, seed: int = 
         if pick is None: faults.say(positives.role[sentence][1], f'no negative can be drawn for {sentence}', 'it may hold every other word of the table: add rows with other words')
     return {pick: 0 for pick in drawn if pick}
 
-# %% ../nbs/17_readers.ipynb #c8849954
+# %% ../nbs/17_readers.ipynb #7acaad88
 def read_isign(path: Path, media: Path | None = None) -> Listing:
     "iSign's word presence table: positives as listed, as many negatives drawn. Raises `BadCorpus`."
     faults, at = Faults(), the_table(path, ISIGN)
@@ -123,12 +123,12 @@ def read_isign(path: Path, media: Path | None = None) -> Listing:
              'negatives': 'drawn, seed 0: one for each positive, never a word that is listed for the sentence or stands in its translation'}
     return Listing(f'iSign {at.stem}', about | unread(table), clips, replace(pairs, label=pairs.label | absent).rows)
 
-# %% ../nbs/17_readers.ipynb #759e02d8
+# %% ../nbs/17_readers.ipynb #3ad4c97e
 CLIPS = Columns(('file',), ('id', 'kind', 'gloss', 'signer', 'start', 'end'), strict=True)
 PAIRS = Columns(('query', 'sentence'), ('label',), strict=True)
 SEGMENTS = Columns(('clip', 'start', 'end', 'gloss'), strict=True)
 
-# %% ../nbs/17_readers.ipynb #c77b658a
+# %% ../nbs/17_readers.ipynb #898d31d9
 def moments(row: dict[str, str], say: Callable[[str, str], None]) -> tuple[float | None, float | None]:  # start, end
     "A row's seconds; None where it does not say."
     try: start, end = (float(row[name]) if row.get(name) else None for name in ('start', 'end'))
@@ -138,7 +138,7 @@ def moments(row: dict[str, str], say: Callable[[str, str], None]) -> tuple[float
         say(f'from {row.get("start") or "the beginning"} to {row.get("end") or "the end"} is no stretch of time', 'give seconds, the end after the start')
     return start, end
 
-# %% ../nbs/17_readers.ipynb #dcbf9b3a
+# %% ../nbs/17_readers.ipynb #fa019002
 def kind_of(row: dict[str, str], clip: str, pairs: Pairs, say: Callable[[str, str], None]) -> str:
     "'query' or 'sentence': as the row says, as the pairs use it, or by the number of glosses."
     used = pairs.role.get(clip, ('', ''))
@@ -147,7 +147,7 @@ def kind_of(row: dict[str, str], clip: str, pairs: Pairs, say: Callable[[str, st
     elif used[0] not in ('', kind): say(f'{clip} is called a {kind}, but {used[1]} uses it as a {used[0]}', 'correct one of the two')
     return kind
 
-# %% ../nbs/17_readers.ipynb #4ee4ff9f
+# %% ../nbs/17_readers.ipynb #04054a70
 def read_clips(table: Table, found: dict[str, list[Media]], pairs: Pairs, faults: Faults) -> tuple[Take, ...]:
     "The clips of a table; two of one name are a fault, and so is a pair with a clip that is not there."
     first, takes = {}, []
@@ -162,7 +162,7 @@ def read_clips(table: Table, found: dict[str, list[Media]], pairs: Pairs, faults
         if clip not in first: faults.say(place, f'the {kind} {clip} is not among the clips of {table.path.name}', 'add it there, or remove the row')
     return tuple(takes)
 
-# %% ../nbs/17_readers.ipynb #fba55eac
+# %% ../nbs/17_readers.ipynb #a9da2b31
 def read_segments(path: Path | None, clips: Iterable[Take], faults: Faults) -> tuple[tuple[str, float, float, str], ...]:
     "The boundaries of signs, if there is a table of them."
     if path is None: return ()
@@ -173,7 +173,7 @@ def read_segments(path: Path | None, clips: Iterable[Take], faults: Faults) -> t
         rows.append((row['clip'], start, end, gloss_of(row['gloss'])))
     return tuple(rows)
 
-# %% ../nbs/17_readers.ipynb #9f447537
+# %% ../nbs/17_readers.ipynb #18cbf2f0
 def read_folder(path: Path, media: Path | None = None) -> Listing:
     "A folder of .pose files or videos with a table of them, and perhaps one of pairs and one of signs. Raises `BadCorpus`."
     faults, at = Faults(), the_table(path, CLIPS) if path.is_file() or not beside(path, CLIPS) else beside(path, CLIPS)
@@ -189,19 +189,19 @@ def read_folder(path: Path, media: Path | None = None) -> Listing:
              'negatives': 'given' if of_pairs else 'drawn with the positives, seed 0, from the glosses' if drawn else 'none: no pairs'}
     return Listing(at.parent.resolve().name if at.stem == 'clips' else at.stem, about, clips, pairs.rows or drawn, segments)
 
-# %% ../nbs/17_readers.ipynb #f6e78e94
+# %% ../nbs/17_readers.ipynb #9fb6a680
 def arrays_in(path: Path) -> tuple[str, ...]:
     "The names of the arrays in an npz; none if it is not one."
     try:
         with zipfile.ZipFile(path) as archive: return tuple(name.removesuffix('.npy') for name in archive.namelist())
     except (OSError, zipfile.BadZipFile, NotImplementedError): return ()
 
-# %% ../nbs/17_readers.ipynb #e70a1b32
+# %% ../nbs/17_readers.ipynb #5eced087
 def has_table(wanted: Columns) -> Callable[[Path, list[Path]], bool]:
     "Whether one of the tables has these columns."
     return lambda path, tables: any(set(wanted.needed) <= set(header(table)) for table in tables)
 
-# %% ../nbs/17_readers.ipynb #79a63dd7
+# %% ../nbs/17_readers.ipynb #cdb76f2e
 def looks_boston(path: Path) -> bool:
     "The course's folder, or an npz of its three points."
     if path.is_dir() or 'keypoints' not in arrays_in(path): return (path/'hands_condensed.csv').is_file()
@@ -209,36 +209,36 @@ def looks_boston(path: Path) -> bool:
         with np.load(path, allow_pickle=False) as file: return 'joint_names' in file.files and np.array_equal(file['joint_names'], THREE_POINTS)
     except Exception: return False      # foreign bytes fail in any way whatever; the reader of npz says how
 
-# %% ../nbs/17_readers.ipynb #08a07824
+# %% ../nbs/17_readers.ipynb #6cf6e791
 def looks_mp(path: Path) -> bool:
     "A folder of words, of sequences, of numbered frames."
     return path.is_dir() and any(file.stem.isdigit() for folder in mp_sequences(path) for file in folder.glob('*.npy'))
 
-# %% ../nbs/17_readers.ipynb #563e3417
+# %% ../nbs/17_readers.ipynb #bdb730bc
 def stored_at(path: Path) -> Path | None:
     "The corpus that signspot has saved there: a folder, a folder's folder `corpus`, or an npz."
     if path.is_dir(): return next((place for place in (path/'corpus', path) if (place/'clips.npz').exists()), None)
     return path if {'frames', 'pairs'} <= set(arrays_in(path)) else None
 
-# %% ../nbs/17_readers.ipynb #4ac34b23
+# %% ../nbs/17_readers.ipynb #03d2fc71
 def read_store(path: Path, media: Path | None = None) -> Corpus:
     "A corpus that signspot has saved. Raises `BadInput`."
     if path.is_dir() and not stored_at(path): raise BadInput(f'{path} holds no corpus that signspot has prepared: signspot prepare CORPUS -o {path} writes one')
     return Corpus.load(stored_at(path) or path)
 
-# %% ../nbs/17_readers.ipynb #d4bc336c
+# %% ../nbs/17_readers.ipynb #031c4894
 def read_procedural(path: Path, media: Path | None = None) -> Corpus:
     "The generated corpus with its usual settings."
     from signspot.signing import sign_corpus
     return sign_corpus()
 
-# %% ../nbs/17_readers.ipynb #fbbbb269
+# %% ../nbs/17_readers.ipynb #a255b93e
 def read_benchmark(path: Path, media: Path | None = None) -> Corpus:
     "A part of the generated benchmark, by its name. Raises `BadInput` for a part that is not there."
     from signspot.benchmark import benchmark
     return benchmark(str(path))
 
-# %% ../nbs/17_readers.ipynb #435d9ca7
+# %% ../nbs/17_readers.ipynb #73f8a432
 @dataclass(frozen=True)
 class Reader:
     "One form of corpus."
@@ -258,7 +258,7 @@ READERS = {
     'benchmark': Reader(read_benchmark, lambda *_: False, 'a part of the generated benchmark, e.g. benchmark:unseen'),
     'procedural': Reader(read_procedural, lambda path, _: str(path) == 'procedural', 'generated signing')}
 
-# %% ../nbs/17_readers.ipynb #afad4e73
+# %% ../nbs/17_readers.ipynb #2d2105d4
 TABLES = {form: reader.table for form, reader in READERS.items() if reader.table}   # forms that are told by the columns of a csv
 
 def nearly(tables: list[Path]) -> str | None:
@@ -269,7 +269,7 @@ def nearly(tables: list[Path]) -> str | None:
     best = max(shares, key=shares.get)
     return best if shares[best] >= .5 else None
 
-# %% ../nbs/17_readers.ipynb #acf91eed
+# %% ../nbs/17_readers.ipynb #5e065ff5
 def guess(path: Path, besides: Collection[Path] = ()) -> str:
     "The form of the corpus that lies there. Raises `BadInput` if it is none, or could be two."
     if stored_at(path): return 'store'          # whatever else has been put beside it
@@ -286,7 +286,7 @@ def guess(path: Path, besides: Collection[Path] = ()) -> str:
     wanted = '; '.join(f'{form}: {", ".join(columns.needed)}' for form, columns in TABLES.items())
     raise BadInput(f'{path} is no corpus that signspot knows ({there or ("it has no csv file" if path.is_dir() else "it is neither a csv file nor an .npz of clips")}): name its form ({", ".join(READERS)}), or give a csv the columns of one ({wanted})')
 
-# %% ../nbs/17_readers.ipynb #fbf2e3f0
+# %% ../nbs/17_readers.ipynb #f1da306b
 def reader_and_place(spec: str, besides: Collection[Path] = ()) -> tuple[str, Path]:
     "`'wslp:data'` as `('wslp', Path('data'))`; without a form it is guessed. Raises `BadInput`."
     form, colon, place = spec.partition(':')
@@ -297,14 +297,14 @@ def reader_and_place(spec: str, besides: Collection[Path] = ()) -> tuple[str, Pa
         raise BadInput(f'no corpus is of the form {form!r}: ' + (f'did you mean {near[0]!r}?' if near else f'there are {", ".join(READERS)}'))
     return guess(Path(spec), besides), Path(spec)
 
-# %% ../nbs/17_readers.ipynb #ac265149
+# %% ../nbs/17_readers.ipynb #3340b8d4
 def read_form(form: str, place: Path, media: Path | None, besides: Collection[Path]) -> Listing | Corpus:
     "Read with the reader of a form; of a folder's tables, those that are none of the corpus's are passed over."
     reader = READERS[form]
     if besides and reader.table and place.is_dir(): return reader.read(beside(place, reader.table, besides) or the_table(place, reader.table, besides), media or place)
     return reader.read(place, media)
 
-# %% ../nbs/17_readers.ipynb #11ed88dd
+# %% ../nbs/17_readers.ipynb #bfc2a962
 def read_corpus(spec: str | Path,                 # 'form:place', or a place
                 media: str | Path | None = None,  # where the videos are, if neither below nor beside the table: a folder or a zip
                 besides: Collection[Path] = (),   # tables in the folder that are none of the corpus's
@@ -318,13 +318,13 @@ def read_corpus(spec: str | Path,                 # 'form:place', or a place
     except (OSError, ValueError) as error: raise BadInput(f'{spec}: {getattr(error, "strerror", None) or error}') from error
     return replace(corpus, about=corpus.about | {'read as': form}) if isinstance(corpus, Listing) else corpus
 
-# %% ../nbs/17_readers.ipynb #c0d0057d
+# %% ../nbs/17_readers.ipynb #9b7dd9d7
 @lru_cache(maxsize=4)
 def zip_at(path: Path, modified: int) -> zipfile.ZipFile:
     "An open zip; one that has changed since is opened again."
     return zipfile.ZipFile(path)
 
-# %% ../nbs/17_readers.ipynb #39bc102b
+# %% ../nbs/17_readers.ipynb #830f7add
 @contextmanager
 def unpacked(media: Media) -> Iterator[Path]:
     "A file to read: the media itself, or its copy from the zip."
@@ -340,14 +340,14 @@ def unpacked(media: Media) -> Iterator[Path]:
         try: yield path
         except BadInput as error: raise BadInput(str(error).replace(str(path), str(media))) from error
 
-# %% ../nbs/17_readers.ipynb #daa76c25
+# %% ../nbs/17_readers.ipynb #bd70a7be
 def track_media(job: dict,   # {'path', 'member', 'fps'}
                 path: Path,  # the .pose file to write
                ):
     "One job for the engine."
     with unpacked(Media(Path(job['path']), job['member'])) as video: extract(video, job['fps']).write(path)
 
-# %% ../nbs/17_readers.ipynb #a8dfabee
+# %% ../nbs/17_readers.ipynb #58be5dcb
 def tracking_jobs(listing: Listing, out: Path, fps: float | None = None) -> tuple[dict[Path, dict], dict[Media, Path]]:
     "What has to be tracked, and where each video's keypoints go."
     short = lambda media: stem_of(media.name).encode()[:80].decode(errors='ignore')      # a file's name may have 255 bytes
@@ -355,7 +355,7 @@ def tracking_jobs(listing: Listing, out: Path, fps: float | None = None) -> tupl
     place = {media: out/name(media) for media in bar(listing.videos, 'looking at videos', len(listing.videos), 'video')}
     return {path: {'path': str(media.path), 'member': media.member, 'fps': fps} for media, path in place.items()}, place
 
-# %% ../nbs/17_readers.ipynb #8d92c308
+# %% ../nbs/17_readers.ipynb #9b198a90
 def read_take(take: Take, tracked: dict[Media, Path]) -> Pose:
     "A clip's keypoints, wherever they are. Raises `BadInput`."
     if take.pose: pose = take.pose()
@@ -368,7 +368,7 @@ def read_take(take: Take, tracked: dict[Media, Path]) -> Pose:
     if end > pose.seconds + 1 / pose.fps: raise BadInput(f'ends at {end:g} s, but the recording has {pose.seconds:.2f}: correct end')
     return pose.cut(take.start or 0, end)
 
-# %% ../nbs/17_readers.ipynb #47411917
+# %% ../nbs/17_readers.ipynb #1596e144
 def prepare_takes(takes: Iterable[Take], tracked: dict[Media, Path], failed: dict[str, str]) -> dict[str, Prepared]:
     "Prepare all clips that can be; why others cannot goes to `failed`."
     takes, prepared = [take for take in takes if take.id not in failed], {}
@@ -377,7 +377,7 @@ def prepare_takes(takes: Iterable[Take], tracked: dict[Media, Path], failed: dic
         except BadInput as error: failed[take.id] = ' '.join(str(error).replace(str(take.media), take.media.name if take.media else '').split())
     return prepared
 
-# %% ../nbs/17_readers.ipynb #09e9a3ee
+# %% ../nbs/17_readers.ipynb #2992657b
 def frames_between(clip: Prepared, start: float, end: float) -> tuple[int, int] | None:
     "Seconds of a clip as recorded, as frames of the prepared clip: the first, and one after the last."
     a, b = (round((moment - clip.offset_s) * clip.fps) for moment in (start, end))
@@ -385,7 +385,7 @@ def frames_between(clip: Prepared, start: float, end: float) -> tuple[int, int] 
     first = min(max(a, 0), len(clip) - 1)
     return first, min(max(b, first + 1), len(clip))
 
-# %% ../nbs/17_readers.ipynb #c2cca915
+# %% ../nbs/17_readers.ipynb #b6c7b4f2
 def assemble(listing: Listing, clips: dict[str, Prepared], failed: dict[str, str]) -> Corpus:
     "The corpus of all clips that could be prepared, and pairs of them; what is lacking is noted in `about`."
     takes = [take for take in listing.clips if take.id in clips]
@@ -399,20 +399,20 @@ def assemble(listing: Listing, clips: dict[str, Prepared], failed: dict[str, str
     return corpus_of(listing.name, [clips[take.id] for take in takes], pairs=[(at[q], at[s]) for q, s, _ in pairs], label=[label for *_, label in pairs], span=where,
                      segments=[span[:3] for span in spans], segment_gloss=[span[3] for span in spans], about=listing.about | {key: value for key, value in lacking.items() if value}, **text)
 
-# %% ../nbs/17_readers.ipynb #c4d58a66
+# %% ../nbs/17_readers.ipynb #79178956
 def finish(listing: Listing, tracked: dict[Media, Path], failed: dict[str, str]) -> Corpus:
     "Prepare and assemble. Raises `BadCorpus` if no clip can be used, or no pair of a corpus that has pairs."
     corpus = assemble(listing, prepare_takes(listing.clips, tracked, failed), failed)
     if not len(corpus.length) or listing.pairs and not len(corpus): raise BadCorpus(listing.name, [f'{clip}: {why}' for clip, why in failed.items()] or [f'{listing.name} holds no clips: add some'])
     return corpus
 
-# %% ../nbs/17_readers.ipynb #5312a759
+# %% ../nbs/17_readers.ipynb #d5e1f38a
 def fingerprint(listing: Listing, fps: float | None) -> str:
     "Eight digits that tell a corpus from others of its name: its clips, its pairs, and the frame rate of its videos; not the content of files, which may have been replaced by better ones."
     clips = [[take.id, take.kind, take.start, take.end] for take in listing.clips]
     return job_id({'clips': clips, 'pairs': [list(pair) for pair in listing.pairs], 'fps': fps if listing.videos else None})[:8]
 
-# %% ../nbs/17_readers.ipynb #c0cabb78
+# %% ../nbs/17_readers.ipynb #e4de2c1c
 def check_out(listing: Listing, out: Path, fps: float | None = None):
     "Raise `BadInput` for a place where the corpus cannot be written, before hours are spent."
     store = check_writable(out/'corpus')
@@ -423,7 +423,7 @@ def check_out(listing: Listing, out: Path, fps: float | None = None):
     if there.name != listing.name: raise BadInput(f'{out} holds {there.name} already, not {listing.name}: {remedy}')
     if there.about.get('made from') != fingerprint(listing, fps): raise BadInput(f'{out} holds a {there.name} already, of other clips or pairs or made with another --fps: {remedy}')
 
-# %% ../nbs/17_readers.ipynb #be168090
+# %% ../nbs/17_readers.ipynb #d96518c7
 def stop_if_full(line: str):  # what `run` tells after each job
     "A full disk would fail every job that follows, so it ends all of them. Raises `BadInput`."
     if os.strerror(errno.ENOSPC) in line: raise BadInput(f'{line}: free some space; what is finished is kept, and the same again goes on from there')
@@ -433,7 +433,7 @@ def check_room(corpus: Corpus, out: Path):
     free, needed = shutil.disk_usage(out).free, corpus.frames.nbytes + corpus.present.nbytes + (1 << 20)
     if free < needed: raise BadInput(f'the disk of {out} is full: the corpus needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} are free: free some space; tracked poses are kept, and the same again goes on from there')
 
-# %% ../nbs/17_readers.ipynb #2714f551
+# %% ../nbs/17_readers.ipynb #9b7a9e8c
 def prepare_corpus(listing: Listing,
                    out: str | Path,            # folder for poses and corpus; made if it is not there
                    workers: int = 1,           # processes for tracking
@@ -456,12 +456,12 @@ def prepare_corpus(listing: Listing,
     done, skipped = ([Path(i) for i in ids if (i in before) == there] for there in (False, True))
     return Corpus.load(out/'corpus'), Report(done, skipped, {Path(i): why for i, why in failed.items()})
 
-# %% ../nbs/17_readers.ipynb #5df630a5
+# %% ../nbs/17_readers.ipynb #56d4336e
 def needs_tracking(listing: Listing, spec: str | Path):
     "Raise `BadInput` for a corpus with videos: they are for `prepare_corpus`."
     if listing.videos: raise BadInput(f'{spec} has {len(listing.videos):,} videos that have to be tracked first: signspot prepare {spec} -o FOLDER, then give that folder')
 
-# %% ../nbs/17_readers.ipynb #d4e8a4ef
+# %% ../nbs/17_readers.ipynb #f4b473b6
 def open_corpus(spec: str | Path, media: str | Path | None = None) -> Corpus:
     "A corpus, prepared on the spot if that needs no tracking. Raises `BadInput` for one with videos."
     corpus = read_corpus(spec, media)

@@ -17,7 +17,7 @@ from signspot.listing import BadCorpus, Listing, Take, draw_negatives, tables_un
 from signspot.pose import BadInput, Pose
 from signspot.readers import READERS, open_corpus, prepare_corpus, read_corpus
 from signspot.skeleton import PAPER_50
-from signspot.submission import Fits, check_complete, score_pairs, write_submission
+from signspot.submission import check_complete, score_pairs, write_submission
 
 
 def waving(times: int = 1, seconds: float = 1.6, fps: float = 25) -> Pose:
@@ -602,7 +602,7 @@ def test_kinect_left_is_at_the_right(shared):
 # Submissions
 
 def test_features_are_kept_without_changing_the_answer(tmp_path):
-    from signspot.dtw import match
+    from signspot.dtw import Fits, match
     made = open_corpus(corpus(tmp_path, test='sentence_id,query_id\ne1,w1\ne2,w1\ne2,w2\ne1,w2\n'))
     assert [Fits(made).cost(q, s) for q, s in made.pairs] == [match(made.prepared(q), made.prepared(s)).curve.min() for q, s in made.pairs]
 
