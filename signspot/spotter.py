@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CLS', 'QUERY', 'SEP', 'SENTENCE', 'PADDING', 'TEMPERATURE', 'SpotterConfig', 'Batch', 'batch_of', 'Layout', 'layout',
-           'Embedding', 'Attention', 'Block', 'Transformer', 'mean_over', 'read_out', 'Output', 'Spotter']
+           'zeros_at', 'zeroed', 'Zeroed', 'Dropout', 'Embedding', 'Attention', 'Block', 'Transformer', 'mean_over',
+           'read_out', 'Output', 'Spotter']
 
-# %% ../nbs/21_spotter.ipynb #845fc2d4
+# %% ../nbs/21_spotter.ipynb #4b5c4c4e
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from .corpus import Corpus
 from .encoder import ENCODERS
 from .pose import BadInput
 
-# %% ../nbs/21_spotter.ipynb #d9e50716
+# %% ../nbs/21_spotter.ipynb #a8e8a954
 @dataclass(frozen=True)
 class SpotterConfig:
     "Every hyperparameter of the model. Raises `BadInput` for a value that cannot be."
@@ -51,7 +52,7 @@ class SpotterConfig:
         for name in ('norm_first', 'sep', 'types', 'positions'):
             if type(getattr(self, name)) is not bool: raise BadInput(f'spotter: {name} is {getattr(self, name)!r}, but must be true or false')
 
-# %% ../nbs/21_spotter.ipynb #4cf5ee1b
+# %% ../nbs/21_spotter.ipynb #ebb144aa
 class Batch(NamedTuple):
     "Pairs of clips, each clip once."
     frames: Tensor  # float32 (N, 50, 2) of all clips, end to end
@@ -59,7 +60,7 @@ class Batch(NamedTuple):
     pairs: Tensor   # int (B, 2) query clip, sentence clip
     label: Tensor   # float32 (B,) 1 if the query's sign is in the sentence
 
-# %% ../nbs/21_spotter.ipynb #be82413e
+# %% ../nbs/21_spotter.ipynb #63810f08
 def batch_of(corpus: Corpus,
              chosen: np.ndarray,                  # (B,) which pairs
              augment: Callable | None = None,     # (frames (N, 50, 2), length (C,)) -> frames, for training
@@ -73,7 +74,7 @@ def batch_of(corpus: Corpus,
     return Batch(torch.from_numpy(np.asarray(frames, np.float32)), torch.from_numpy(length.astype(np.int64)),
                  torch.from_numpy(pairs.reshape(-1, 2)), torch.from_numpy(corpus.label[chosen].astype(np.float32)))
 
-# %% ../nbs/21_spotter.ipynb #74d810d7
+# %% ../nbs/21_spotter.ipynb #2b6976e5
 CLS, QUERY, SEP, SENTENCE, PADDING = range(5)
 
 class Layout(NamedTuple):
@@ -81,7 +82,7 @@ class Layout(NamedTuple):
     kind: Tensor    # int (B, T): CLS, QUERY, SEP, SENTENCE or PADDING
     source: Tensor  # int (B, T) row of the table [CLS], [SEP], then the batch's N frames; padding points at [SEP] and is never looked at
 
-# %% ../nbs/21_spotter.ipynb #2833981e
+# %% ../nbs/21_spotter.ipynb #59645d9e
 def layout(length: Tensor,  # (C,) frames of each clip
            pairs: Tensor,   # (B, 2) query clip, sentence clip
            sep: int = 1,    # how many [SEP]: 1 (paper), or 0
@@ -96,7 +97,45 @@ def layout(length: Tensor,  # (C,) frames of each clip
     special = torch.where(kind == CLS, 0, 1)
     return Layout(kind, torch.where((kind == QUERY) | (kind == SENTENCE), frame, special))
 
-# %% ../nbs/21_spotter.ipynb #50187d6f
+# %% ../nbs/21_spotter.ipynb #e7ff6184
+def zeros_at(n: int,       # how many numbers
+             p: float,     # the share of zeros
+            ) -> Tensor:   # int (Z,) ascending, each of 0..n - 1 with chance p
+    "Where a coin for each number would have put zeros."
+    enough = n * p + 6 * (n * p) ** .5 + 6                                                      # six standard deviations above what is expected
+    place = torch.empty(int(enough)).geometric_(p).cumsum(0, dtype=torch.int64) - 1
+    return place[:torch.searchsorted(place, n)]
+
+# %% ../nbs/21_spotter.ipynb #cbf41a6f
+def zeroed(x: Tensor, place: Tensor, factor: float) -> Tensor:
+    "Times a factor, but zero at some places of the tensor laid flat."
+    y = (x * factor).contiguous()
+    y.view(-1)[place] = 0
+    return y
+
+class Zeroed(torch.autograd.Function):
+    "`zeroed`, whose gradient is zero at the same places."
+    @staticmethod
+    def forward(context, x: Tensor, place: Tensor, factor: float) -> Tensor:
+        context.place, context.factor = place, factor
+        return zeroed(x, place, factor)
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return zeroed(gradient, context.place, context.factor), None, None
+
+# %% ../nbs/21_spotter.ipynb #406a4ca6
+class Dropout(nn.Module):
+    "Dropout of a small share, as `nn.Dropout`; drawn on the CPU, so that a seed means the same on every device."
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:  # of any shape
+        if not (self.training and self.p): return x
+        return Zeroed.apply(x, zeros_at(x.numel(), self.p).to(x.device), 1 / (1 - self.p))
+
+# %% ../nbs/21_spotter.ipynb #f15a141d
 class Embedding(nn.Module):
     "Frame vectors to tokens: plus position, plus type, LayerNorm, dropout (paper, section 3; the order is BERT's)."
     def __init__(self, config: SpotterConfig):
@@ -106,7 +145,7 @@ class Embedding(nn.Module):
         self.token_type = nn.Embedding(2, config.d)
         self.positions, self.types = config.positions, config.types
         self.norm = nn.LayerNorm(config.d, eps=1e-12)          # 1e-12 as in BERT
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, frames: Tensor,  # (N, d)
                 layout: Layout,
@@ -119,7 +158,7 @@ class Embedding(nn.Module):
         if self.types: token = token + self.token_type((layout.kind >= SENTENCE).long())
         return self.dropout(self.norm(token))
 
-# %% ../nbs/21_spotter.ipynb #81ab0f3a
+# %% ../nbs/21_spotter.ipynb #9a062351
 class Attention(nn.Module):
     "Multi-head self-attention on `scaled_dot_product_attention`."
     def __init__(self, config: SpotterConfig):
@@ -131,11 +170,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor,     # (B, T, d)
                 mask: Tensor,        # bool (B, T), true where there is a token
                ) -> Tensor:          # (B, T, d)
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, H, T, d / H) each
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])      # (B, H, T, d / H)
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))  # (B, H, T, d / H) each
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])                           # (B, H, T, d / H)
         return self.out(y.transpose(1, 2).flatten(2))
 
-# %% ../nbs/21_spotter.ipynb #5d128c81
+# %% ../nbs/21_spotter.ipynb #f9738314
 class Block(nn.Module):
     "One layer of the transformer, BERT's order or norm first."
     def __init__(self, config: SpotterConfig):
@@ -144,7 +183,7 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.feed = nn.Sequential(nn.Linear(config.d, config.width), nn.GELU(), nn.Linear(config.width, config.d))
         self.norm1, self.norm2 = (nn.LayerNorm(config.d, eps=1e-12) for _ in range(2))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # (B, T, d), (B, T) -> (B, T, d)
         if self.norm_first:
@@ -153,7 +192,7 @@ class Block(nn.Module):
         x = self.norm1(x + self.dropout(self.attention(x, mask)))
         return self.norm2(x + self.dropout(self.feed(x)))
 
-# %% ../nbs/21_spotter.ipynb #b160b3c2
+# %% ../nbs/21_spotter.ipynb #c2981a6b
 class Transformer(nn.Module):
     "Blocks one after the other; with norm first, one LayerNorm more at the end."
     def __init__(self, config: SpotterConfig):
@@ -165,7 +204,7 @@ class Transformer(nn.Module):
         for block in self.blocks: x = block(x, mask)
         return self.norm(x)
 
-# %% ../nbs/21_spotter.ipynb #68d594ca
+# %% ../nbs/21_spotter.ipynb #4f8acef8
 def mean_over(x: Tensor,      # (B, T, d)
               mask: Tensor,   # bool (B, T)
              ) -> Tensor:     # (B, d)
@@ -173,7 +212,7 @@ def mean_over(x: Tensor,      # (B, T, d)
     weight = mask / mask.sum(1, keepdim=True)                    # (B, T)
     return (weight.to(x.dtype).unsqueeze(1) @ x).squeeze(1)
 
-# %% ../nbs/21_spotter.ipynb #8509cba6
+# %% ../nbs/21_spotter.ipynb #aadeebbe
 def read_out(x: Tensor,       # (B, T, d)
              kind: Tensor,    # (B, T)
              how: str,        # 'cls', 'max' or 'mean'
@@ -181,9 +220,9 @@ def read_out(x: Tensor,       # (B, T, d)
     "One vector for the pair (paper, section 3)."
     if how == 'cls': return x[:, 0]
     mask = kind != PADDING
-    return mean_over(x, mask) if how == 'mean' else x.masked_fill(~mask.unsqueeze(2), -torch.inf).amax(1)
+    return mean_over(x, mask) if how == 'mean' else x.masked_fill(~mask.unsqueeze(2), -torch.inf).max(1).values  # amax has the same value and a slower gradient
 
-# %% ../nbs/21_spotter.ipynb #794ab6bf
+# %% ../nbs/21_spotter.ipynb #c2f1d5fe
 TEMPERATURE = .07  # of the contrastive loss (paper, section 4)
 
 class Output(NamedTuple):
@@ -203,7 +242,7 @@ class Output(NamedTuple):
         "(B,) in 0..1, present above 0.5: a probability from the head, or the similarity put on that scale."
         return torch.sigmoid(self.logits if self.boundary is None else (self.similarity - self.boundary) / TEMPERATURE)
 
-# %% ../nbs/21_spotter.ipynb #b8b6d40b
+# %% ../nbs/21_spotter.ipynb #52d896e6
 class Spotter(nn.Module):
     "Is the query's sign in the sentence? (paper, section 3)"
     def __init__(self, config: SpotterConfig = SpotterConfig()):
@@ -212,7 +251,7 @@ class Spotter(nn.Module):
         self.encoder = ENCODERS[config.encoder](config.d)
         self.embedding = Embedding(config)
         self.transformer = Transformer(config)
-        self.head = nn.Sequential(nn.Linear(config.d, config.d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.d, 1))
+        self.head = nn.Sequential(nn.Linear(config.d, config.d), nn.GELU(), Dropout(config.dropout), nn.Linear(config.d, 1))
         self.register_buffer('boundary', torch.tensor(0.))  # see `Output.score`
         for table in (self.embedding.special, self.embedding.position, self.embedding.token_type): nn.init.normal_(table.weight, std=.02)  # BERT's
 

@@ -11,7 +11,7 @@ from signspot.corpus import Corpus
 from signspot.encoder import ENCODERS, HANGS_FROM, FrameEncoder2D, shape_apart
 from signspot.pose import BadInput
 from signspot.skeleton import PAPER_50
-from signspot.spotter import PADDING, QUERY, SEP, SENTENCE, Batch, Spotter, SpotterConfig, batch_of, layout
+from signspot.spotter import PADDING, QUERY, SEP, SENTENCE, Batch, Dropout, Spotter, SpotterConfig, batch_of, layout, zeros_at
 
 
 def noise_corpus(lengths, pairs, seed=0) -> Corpus:
@@ -263,3 +263,39 @@ def test_bad_input(corpus):
         with pytest.raises(BadInput): SpotterConfig(**wrong)
     with pytest.raises(BadInput, match='41 tokens'): spotter(tokens=40)(batch_of(corpus, np.array([4])))
     spotter(tokens=41)(batch_of(corpus, np.array([4])))
+
+
+@pytest.mark.parametrize('p', [.001, .02, .3, .9])
+def test_dropout_is_a_coin_for_each_number(p):
+    "As many zeros as a binomial has, everywhere alike, and neighbours know nothing of each other."
+    torch.manual_seed(0)
+    drawn, n = 4000, 200
+    zero = torch.stack([torch.bincount(zeros_at(n, p), minlength=n) for _ in range(drawn)]).double()   # (4000, 200)
+    assert zero.shape == (drawn, n) and zero.max() == 1
+    error = (p * (1 - p) / drawn) ** .5                                                                # of the share at one place
+    assert (zero.mean(0) - p).abs().max() < 5 * error
+    assert abs(zero.sum(1).var() / (n * p * (1 - p)) - 1) < .15
+    assert abs((zero[:, 1:] * zero[:, :-1]).mean() - p * p) < 5 * p * (1 / (drawn * n)) ** .5
+
+
+@pytest.mark.parametrize('laid_out', [lambda x: x, lambda x: x.transpose(0, 1), lambda x: x[:, ::2]])
+def test_dropout_scales_and_passes_its_gradient(laid_out):
+    torch.manual_seed(0)
+    x = torch.randn(60, 40, requires_grad=True)
+    given = laid_out(x)
+    before, y = given.detach().clone(), Dropout(.1)(given)
+    kept = y != 0
+    assert .05 < 1 - kept.double().mean() < .15 and torch.equal(given, before)
+    assert torch.allclose(y[kept], given[kept] / .9)
+    weight = torch.randn_like(y)
+    assert torch.allclose(torch.autograd.grad((y * weight).sum(), given)[0], weight * kept / .9)
+
+
+def test_dropout_in_use_does_nothing_and_a_seed_repeats_it():
+    x, layer = torch.randn(50, 30), Dropout(.2)
+    torch.manual_seed(3)
+    first = layer(x)
+    torch.manual_seed(3)
+    assert torch.equal(layer(x), first) and not torch.equal(layer(x), first)
+    assert torch.equal(layer.eval()(x), x) and torch.equal(Dropout(0.)(x), x)
+    assert Dropout(.2)(x.bfloat16()).dtype == torch.bfloat16
