@@ -7,7 +7,7 @@ __all__ = ['WAYS', 'RACERS', 'conv_encoder', 'bert_model', 'Pairs', 'Padded', 'p
            'without_repeats', 'begin', 'Packed', 'packed_batches', 'padded_batches', 'cost', 'costs', 'Way',
            'packed_2d', 'endless', 'block', 'Lane', 'lane', 'do_ladder', 'right', 'starters', 'do_race', 'times_faster']
 
-# %% ../nbs/39_rival.ipynb #1dba83bb
+# %% ../nbs/39_rival.ipynb #f0d6b1f5
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +31,7 @@ from .prepare import augment
 from .spotter import CLS, PADDING, QUERY, SENTENCE, SEP, Batch, Output, Spotter, SpotterConfig, batch_of, layout, mean_over, read_out
 from .train import History, Run, TrainConfig, learning_rate, length_batches, train_step
 
-# %% ../nbs/39_rival.ipynb #c48dc49b
+# %% ../nbs/39_rival.ipynb #c83e62c4
 def conv_encoder(d: int = 128,   # width of the vector that comes out
                 ) -> nn.Module:  # (N, 50, 2) -> (N, d)
     "The paper's 2D encoder from PyTorch's own layers: the same function as `FrameEncoder2D`."
@@ -41,7 +41,7 @@ def conv_encoder(d: int = 128,   # width of the vector that comes out
                          *layer(1, 16, 2, 0), *layer(16, 32, 1, 1), *layer(32, 32, 1, 1),   # (N, 32, 6, 1)
                          nn.AdaptiveAvgPool2d((3, 1)), nn.Flatten(), nn.Linear(96, d))
 
-# %% ../nbs/39_rival.ipynb #23c09e3f
+# %% ../nbs/39_rival.ipynb #0885fa5d
 def bert_model(config: SpotterConfig,
                attention: str = 'sdpa',   # or 'eager'
               ) -> nn.Module:             # transformers.BertModel
@@ -51,7 +51,7 @@ def bert_model(config: SpotterConfig,
     return BertModel(BertConfig(vocab_size=1, hidden_size=config.d, num_hidden_layers=config.layers, num_attention_heads=config.heads, intermediate_size=config.width,
                                 max_position_embeddings=config.tokens, hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=0., attn_implementation=attention), add_pooling_layer=False)
 
-# %% ../nbs/39_rival.ipynb #8ba56d0f
+# %% ../nbs/39_rival.ipynb #598ba0a5
 class Pairs(Dataset):
     "Pairs of a corpus, one by one: frames with a blank at [CLS] and [SEP], kind of each token, label."
     def __init__(self, corpus: Corpus, vary: Callable | None = None):  # as for `batch_of`
@@ -68,7 +68,7 @@ class Pairs(Dataset):
         kind = torch.tensor([CLS, *[QUERY] * len(query), SEP, *[SENTENCE] * len(sentence)])
         return torch.cat([blank, query, blank, sentence]), kind, float(self.corpus.label[i])
 
-# %% ../nbs/39_rival.ipynb #d2182434
+# %% ../nbs/39_rival.ipynb #cfd78e89
 class Padded(NamedTuple):
     "Pairs, each with its own frames."
     frames: Tensor  # float32 (B, T, 50, 2), zeros where there is no frame
@@ -80,7 +80,7 @@ def pad(items: list[tuple]) -> Padded:  # of `Pairs`
     frames, kinds, labels = zip(*items)
     return Padded(pad_sequence(frames, batch_first=True), pad_sequence(kinds, batch_first=True, padding_value=PADDING), torch.tensor(labels))
 
-# %% ../nbs/39_rival.ipynb #5977419c
+# %% ../nbs/39_rival.ipynb #2f212e90
 class Rival(nn.Module):
     "Our model on `BertModel`. Raises `BadInput` for a config that is not BERT's."
     def __init__(self, config: SpotterConfig, attention: str = 'sdpa'):
@@ -104,7 +104,7 @@ class Rival(nn.Module):
         x = self.bert(inputs_embeds=tokens, attention_mask=(kind != PADDING).long(), token_type_ids=(kind >= SENTENCE).long()).last_hidden_state
         return Output(self.head(read_out(x, kind, self.config.readout)).squeeze(1), mean_over(x, kind == QUERY), mean_over(x, kind == SENTENCE))
 
-# %% ../nbs/39_rival.ipynb #1efe5108
+# %% ../nbs/39_rival.ipynb #16e6c11c
 def twins(ours: Spotter, theirs: Rival) -> Iterator[tuple[nn.Module, nn.Module]]:
     "Parts with weights of the same names and shapes, ours and theirs."
     bert = theirs.bert.embeddings
@@ -115,7 +115,7 @@ def twins(ours: Spotter, theirs: Rival) -> Iterator[tuple[nn.Module, nn.Module]]
         yield from ((block.attention.out, layer.attention.output.dense), (block.norm1, layer.attention.output.LayerNorm),
                     (block.feed[0], layer.intermediate.dense), (block.feed[2], layer.output.dense), (block.norm2, layer.output.LayerNorm))
 
-# %% ../nbs/39_rival.ipynb #393d2fb1
+# %% ../nbs/39_rival.ipynb #b518a89d
 @torch.no_grad()
 def copy_weights(ours: Spotter, theirs: Rival) -> Rival:
     "The rival, with all our weights."
@@ -133,7 +133,7 @@ def copy_weights(ours: Spotter, theirs: Rival) -> Rival:
             part.bias.copy_(bias)
     return theirs
 
-# %% ../nbs/39_rival.ipynb #9ce1264f
+# %% ../nbs/39_rival.ipynb #f37583be
 def without_repeats(corpus: Corpus,
                     size: int,                  # pairs in a batch
                     rng: np.random.Generator,
@@ -148,7 +148,7 @@ def without_repeats(corpus: Corpus,
         batches.append(np.array(chosen))
         waiting = sorted(set(waiting) - set(chosen), key=waiting.index)
 
-# %% ../nbs/39_rival.ipynb #7df6f69d
+# %% ../nbs/39_rival.ipynb #1a079be4
 def begin(model: nn.Module,
           config: TrainConfig,
           fused: bool = True,   # AdamW in one go over all weights (ours), or as it comes
@@ -159,20 +159,20 @@ def begin(model: nn.Module,
     model, optimiser = fabric.setup(model.train(), torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused or None))
     return Run(config, model, optimiser, fabric, History())
 
-# %% ../nbs/39_rival.ipynb #a928fbe3
+# %% ../nbs/39_rival.ipynb #1f5c5341
 class Packed(Rival):
     "The rival on our batches: every clip is encoded once, and fetched where it is needed."
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:  # (B, T, d), (B, T)
         laid = layout(batch.length, batch.pairs)
         return F.embedding(laid.source, torch.cat([self.special.weight, self.encoder(batch.frames)])), laid.kind
 
-# %% ../nbs/39_rival.ipynb #9d0d59b9
+# %% ../nbs/39_rival.ipynb #35c665b3
 def packed_batches(corpus: Corpus, config: TrainConfig, rng: np.random.Generator) -> Iterator[Batch]:
     "An epoch as we make it: pairs of like length together, each clip once."
     vary = partial(augment, rng=rng, how=config.augmentation) if config.augmentation else None
     return (batch_of(corpus, chosen, vary) for chosen in length_batches(corpus, config.batch, rng))
 
-# %% ../nbs/39_rival.ipynb #2707589f
+# %% ../nbs/39_rival.ipynb #057bf8cd
 def padded_batches(corpus: Corpus, config: TrainConfig, rng: np.random.Generator,
                    bucketed: bool = False,   # pairs of like length together?
                   ) -> Iterable[Padded]:
@@ -181,20 +181,20 @@ def padded_batches(corpus: Corpus, config: TrainConfig, rng: np.random.Generator
     if bucketed: return DataLoader(pairs, batch_sampler=length_batches(corpus, config.batch, rng), collate_fn=pad)
     return DataLoader(pairs, config.batch, shuffle=True, collate_fn=pad, generator=torch.Generator().manual_seed(int(rng.integers(2**31))))
 
-# %% ../nbs/39_rival.ipynb #c5329402
+# %% ../nbs/39_rival.ipynb #a77ce928
 def cost(batch: Batch | Padded) -> dict[str, int]:  # pairs, tokens, padding, frames
     "What there is to do."
     kind = batch.kind if isinstance(batch, Padded) else layout(batch.length, batch.pairs).kind
     frames = int(((kind == QUERY) | (kind == SENTENCE)).sum()) if isinstance(batch, Padded) else len(batch.frames)
     return {'pairs': len(batch.label), 'tokens': kind.numel(), 'padding': int((kind == PADDING).sum()), 'frames': frames}
 
-# %% ../nbs/39_rival.ipynb #ad27e186
+# %% ../nbs/39_rival.ipynb #60b7a9f4
 def costs(batches: Iterable[Batch | Padded]) -> dict[str, float]:
     "Per pair, and padding as a share of the tokens."
     total = {key: sum(each) for key, each in zip(('pairs', 'tokens', 'padding', 'frames'), zip(*(cost(batch).values() for batch in batches)))}
     return {'tokens': total['tokens'] / total['pairs'], 'padding': total['padding'] / total['tokens'], 'frames': total['frames'] / total['pairs']}
 
-# %% ../nbs/39_rival.ipynb #a23a9d8e
+# %% ../nbs/39_rival.ipynb #2d13ccb4
 @dataclass(frozen=True)
 class Way:
     "One way of training the model."
@@ -210,7 +210,7 @@ def packed_2d(config: SpotterConfig) -> Packed:
     model.encoder = FrameEncoder2D(config.d)
     return model
 
-# %% ../nbs/39_rival.ipynb #e8c071a2
+# %% ../nbs/39_rival.ipynb #ae203861
 WAYS = {'BertModel, padded batches': Way(Rival, padded_batches, fused=False),
         '+ fused AdamW': Way(Rival, padded_batches),
         '+ pairs of like length together': Way(Rival, partial(padded_batches, bucketed=True)),
@@ -222,12 +222,12 @@ WAYS = {'BertModel, padded batches': Way(Rival, padded_batches, fused=False),
         'ours, 1D encoder': Way(Spotter, packed_batches, encoder='1d'),
         'ours, 1D encoder, bf16 autocast': Way(Spotter, packed_batches, encoder='1d', precision='bf16-mixed')}
 
-# %% ../nbs/39_rival.ipynb #4eca5d33
+# %% ../nbs/39_rival.ipynb #f3acb0ab
 def endless(make: Callable[[], Iterable]) -> Iterator:
     "Epoch after epoch."
     while True: yield from make()
 
-# %% ../nbs/39_rival.ipynb #8e3bceb7
+# %% ../nbs/39_rival.ipynb #55916586
 def block(run: Run, batches: Iterator, rates: list[float]) -> dict:  # pairs a second, the losses
     "Some steps in a row, timed."
     began, losses, pairs = time.perf_counter(), [], 0
@@ -237,7 +237,7 @@ def block(run: Run, batches: Iterator, rates: list[float]) -> dict:  # pairs a s
         pairs += len(batch.label)
     return {'speed': pairs / (time.perf_counter() - began), 'loss': [round(float(loss), 5) for loss in losses]}
 
-# %% ../nbs/39_rival.ipynb #0e5a0927
+# %% ../nbs/39_rival.ipynb #2aa4f590
 @dataclass(frozen=True)
 class Lane:
     "A way, ready to go on."
@@ -250,7 +250,7 @@ def lane(way: Way, model: dict, train: TrainConfig, corpus: Corpus) -> Lane:
     config, rng = SpotterConfig(**model | {'encoder': way.encoder, 'norm_first': False}), np.random.default_rng(train.seed)
     return Lane(begin(way.model(config), replace(train, precision=way.precision), way.fused), endless(partial(way.batches, corpus, train, rng)))
 
-# %% ../nbs/39_rival.ipynb #ccfa388a
+# %% ../nbs/39_rival.ipynb #5c7b0f83
 def do_ladder(job: dict, path: Path):
     "Do a job: every way in turn, some rounds; pairs a second of every block, as JSON."
     began, experiment = time.perf_counter(), job['experiment']
@@ -262,7 +262,7 @@ def do_ladder(job: dict, path: Path):
     speed = [{name: block(each.run, each.batches, rates)['speed'] for name, each in lanes.items()} for _ in range(job['rounds'])]
     with atomic(path) as part: part.write_text(json.dumps(job | {'speed': speed, 'minutes': (time.perf_counter() - began) / 60}))
 
-# %% ../nbs/39_rival.ipynb #f9509ffb
+# %% ../nbs/39_rival.ipynb #e6a8fc7d
 @torch.inference_mode()
 def right(run: Run, batches: Iterable[Batch | Padded]) -> float:
     "Share of right answers of the head, in use."
@@ -271,19 +271,19 @@ def right(run: Run, batches: Iterable[Batch | Padded]) -> float:
     run.model.train()
     return float(torch.cat(said).float().mean())
 
-# %% ../nbs/39_rival.ipynb #2d681e09
+# %% ../nbs/39_rival.ipynb #72a775c1
+RACERS = {'ours': packed_batches, 'rival': padded_batches, 'rival, like lengths': partial(padded_batches, bucketed=True)}   # whose batches are made how
+
+# %% ../nbs/39_rival.ipynb #9f92b4a5
 def starters(experiment: dict, config: TrainConfig) -> dict[str, Run]:
-    "Ours and the rival, with the same weights."
+    "Ours and the rival as often as it races, all with the same weights."
     torch.manual_seed(config.seed)
     ours = Spotter(SpotterConfig(**experiment['model'] | {'norm_first': False}))
-    return {'ours': begin(ours, config), 'rival': begin(copy_weights(ours, Rival(ours.config)), config, fused=False)}
+    return {name: begin(ours, config) if name == 'ours' else begin(copy_weights(ours, Rival(ours.config)), config, fused=False) for name in RACERS}
 
-# %% ../nbs/39_rival.ipynb #154947ab
-RACERS = {'ours': packed_batches, 'rival': padded_batches}   # whose batches are made how
-
-# %% ../nbs/39_rival.ipynb #463f3290
+# %% ../nbs/39_rival.ipynb #73460c77
 def do_race(job: dict, path: Path):
-    "Do a job: train both, a block of one and a block of the other; speed and losses of every block and validation accuracy at the end, as JSON."
+    "Do a job: train them all, a block of one and a block of the next; speed and losses of every block and validation accuracy at the end, as JSON."
     began, experiment = time.perf_counter(), job['experiment']
     torch.set_num_threads(job['threads'])
     parts, config = load_parts(experiment, path.parent), train_config(experiment)
@@ -296,7 +296,7 @@ def do_race(job: dict, path: Path):
     accuracy = {name: right(run, RACERS[name](parts['validation'], plain, rng[name])) for name, run in runs.items()}
     with atomic(path) as part: part.write_text(json.dumps(job | {'blocks': blocks, 'accuracy': accuracy, 'minutes': (time.perf_counter() - began) / 60}))
 
-# %% ../nbs/39_rival.ipynb #7e3dfa73
+# %% ../nbs/39_rival.ipynb #7dd83867
 def times_faster(ours: np.ndarray, theirs: np.ndarray,   # (R,) pairs a second in each round
                  draws: int = 2000) -> dict[str, float]:  # median, low, high
     "Median over rounds of the ratio, with a 95 % bootstrap interval over rounds."
