@@ -9,7 +9,7 @@ __all__ = ['FIRST', 'LAST', 'PRESETS', 'paper_notebooks', 'unknown_notebook', 'i
            'step_of_several', 'plan', 'spent', 'rerun_several', 'result_of', 'state', 'minutes_of', 'needs_of',
            'presets_of', 'overview', 'aligned', 'listing']
 
-# %% ../nbs/50_rerun.ipynb #b125872a
+# %% ../nbs/50_rerun.ipynb #b0dbf7be
 import ast
 import difflib
 import json
@@ -22,7 +22,7 @@ from .engine import sweep
 from .experiment import code_version
 from .pose import BadInput, atomic
 
-# %% ../nbs/50_rerun.ipynb #4f83364f
+# %% ../nbs/50_rerun.ipynb #c6a3db29
 def paper_notebooks(start: str | Path = '.') -> dict[str, Path]:  # name -> path
     "The paper notebooks of the clone we stand in. Raises `BadInput` outside of one."
     start = Path(start).resolve()
@@ -31,47 +31,47 @@ def paper_notebooks(start: str | Path = '.') -> dict[str, Path]:  # name -> path
         if found: return {path.stem: path for path in found if not path.stem.startswith('.')}
     raise BadInput(f'no nbs/paper in {start} or above it: rerun works inside a clone of the repository')
 
-# %% ../nbs/50_rerun.ipynb #720e5bbb
+# %% ../nbs/50_rerun.ipynb #783f318e
 def unknown_notebook(name: str, known: list[str]) -> str:
     "What to say of a name that is none: the nearest, or all there are."
     near = difflib.get_close_matches(name, known, n=1)
     return f'there is no notebook {name!r}: ' + (f'did you mean {near[0]!r}?' if near else f'there are {", ".join(known)}')
 
-# %% ../nbs/50_rerun.ipynb #cae269f5
+# %% ../nbs/50_rerun.ipynb #900f0ab8
 FIRST, LAST = ('dtw_threshold', 'table2'), ('statements', 'log')   # what others read comes before them; the rest by name
 
-# %% ../nbs/50_rerun.ipynb #ca89d326
+# %% ../nbs/50_rerun.ipynb #04ea04aa
 def in_order(names) -> list[str]:
     "Notebooks in the order in which they are run, each once."
     place = lambda name: FIRST.index(name) if name in FIRST else len(FIRST) + (1 + LAST.index(name) if name in LAST else 0)
     return sorted(set(names), key=lambda name: (place(name), name))
 
-# %% ../nbs/50_rerun.ipynb #0c1bcb44
+# %% ../nbs/50_rerun.ipynb #de640090
 def choose(words: list[str], known: list[str]) -> list[str]:
     "The notebooks that were asked for, in order; `all` stands for every one. Raises `BadInput` that names every unknown word."
     wrong = [word for word in dict.fromkeys(words) if word not in known and word != 'all']
     if wrong: raise BadInput('; '.join(unknown_notebook(word, known) for word in wrong))
     return in_order(known if 'all' in words else words)
 
-# %% ../nbs/50_rerun.ipynb #93c4eac5
+# %% ../nbs/50_rerun.ipynb #db2fd689
 def known_parameters(notebook: Path) -> dict[str, dict]:  # name -> {'default': text, 'help': text, ...}
     "What a notebook's `parameters` cell offers. Raises `BadInput` if papermill is not installed."
     try: import papermill
     except ImportError: raise BadInput('rerunning notebooks needs papermill: pip install ".[paper]" in the clone') from None
     return papermill.inspect_notebook(str(notebook))
 
-# %% ../nbs/50_rerun.ipynb #9ec27480
+# %% ../nbs/50_rerun.ipynb #b4694482
 def python_value(text):  # '3' -> 3, '[0, 1]' -> [0, 1], 'smoke' -> 'smoke'
     "A parameter as typed on a command line: a Python literal if it is one, else the text."
     try: return ast.literal_eval(text) if isinstance(text, str) else text
     except (ValueError, SyntaxError): return text
 
-# %% ../nbs/50_rerun.ipynb #54dcb797
+# %% ../nbs/50_rerun.ipynb #2f1834b1
 def options(known: dict) -> list[str]:  # [] where anything goes
     "The values that a parameter's comment allows."
     return known['help'].removeprefix('one of ').split(', ') if known['help'].startswith('one of ') else []
 
-# %% ../nbs/50_rerun.ipynb #f5d7a219
+# %% ../nbs/50_rerun.ipynb #e1f18808
 def check_parameters(notebook: Path, given: dict) -> dict:  # the same, as Python values
     "Refuse unknown names, values outside of a `one of` list, and values of another type than the default's."
     known = known_parameters(notebook)
@@ -85,20 +85,20 @@ def check_parameters(notebook: Path, given: dict) -> dict:  # the same, as Pytho
             raise BadInput(f'{notebook.stem}: {name} must be of the kind of {default!r}, not {value!r}')
     return values
 
-# %% ../nbs/50_rerun.ipynb #11822779
+# %% ../nbs/50_rerun.ipynb #922375f6
 def execute(notebook: Path, out: Path, values: dict, echo: bool):
     "Execute with papermill, in the notebook's folder."
     import papermill
     papermill.execute_notebook(str(notebook), str(out), values, cwd=str(notebook.parent), kernel_name='python3', progress_bar=False,
                                stdout_file=sys.stdout if echo else None, extra_arguments=['--IPKernelApp.log_level=CRITICAL'])
 
-# %% ../nbs/50_rerun.ipynb #2b1b80e4
+# %% ../nbs/50_rerun.ipynb #93e9a602
 def preset_folder(notebook: Path, values: dict) -> str:  # '' for the default preset
     "Results of other presets than the default have a folder of their own, so that seconds of `smoke` never overwrite a published table."
     known = known_parameters(notebook).get('preset')
     return '' if not known or values.get('preset', python_value(known['default'])) == python_value(known['default']) else values['preset']
 
-# %% ../nbs/50_rerun.ipynb #fa7d68d7
+# %% ../nbs/50_rerun.ipynb #cbeefbf5
 @dataclass(frozen=True)
 class Step:
     "A notebook that is to be executed."
@@ -106,7 +106,7 @@ class Step:
     values: dict    # parameters that were named, as Python values
     out: Path       # the executed notebook
 
-# %% ../nbs/50_rerun.ipynb #d25400e4
+# %% ../nbs/50_rerun.ipynb #99f7e96a
 def make_step(notebook: Path, parameters: dict, out: str | Path | None = None) -> Step:
     "Check, and settle where the executed notebook goes: figures/NAME.ipynb, or figures/PRESET/NAME.ipynb for a preset that is not the default."
     values = check_parameters(notebook, parameters)
@@ -114,7 +114,7 @@ def make_step(notebook: Path, parameters: dict, out: str | Path | None = None) -
     if out.is_dir() or out.suffix != '.ipynb': raise BadInput(f'{out}: an executed notebook is a file that ends in .ipynb')
     return Step(notebook, values, out)
 
-# %% ../nbs/50_rerun.ipynb #48a8f061
+# %% ../nbs/50_rerun.ipynb #182d0314
 def what_failed(error: Exception, step: Step, part: Path) -> BaseException:  # to be raised
     "An error in a cell as one line. The notebook as far as it got is kept, unless the line says all there is to see."
     name = step.notebook.stem
@@ -125,7 +125,7 @@ def what_failed(error: Exception, step: Step, part: Path) -> BaseException:  # t
     part.replace(failed)
     return BadInput(f'{name}: {error.ename} in cell {error.exec_count}: {said} (see {failed})')
 
-# %% ../nbs/50_rerun.ipynb #bdecdd47
+# %% ../nbs/50_rerun.ipynb #f1984213
 def run_step(step: Step, echo: bool = True) -> Path:  # the executed notebook
     "Execute one notebook. Raises `BadInput` for a cell that fails."
     from nbclient.exceptions import DeadKernelError
@@ -136,20 +136,20 @@ def run_step(step: Step, echo: bool = True) -> Path:  # the executed notebook
         except (PapermillExecutionError, DeadKernelError) as error: raise what_failed(error, step, part) from error
     return step.out
 
-# %% ../nbs/50_rerun.ipynb #cb7f404f
+# %% ../nbs/50_rerun.ipynb #866f305b
 def find_notebook(name: str) -> Path:
     "A paper notebook by its name. Raises `BadInput` for one that does not exist."
     notebooks = paper_notebooks()
     if name not in notebooks: raise BadInput(unknown_notebook(name, list(notebooks)))
     return notebooks[name]
 
-# %% ../nbs/50_rerun.ipynb #60e3d01b
+# %% ../nbs/50_rerun.ipynb #4ec2f93d
 def known_to(notebook: Path, parameters: dict) -> dict:
     "Those of the parameters that a notebook has: what may be passed on unasked."
     known = known_parameters(notebook)
     return {name: value for name, value in parameters.items() if name in known}
 
-# %% ../nbs/50_rerun.ipynb #ba6944ba
+# %% ../nbs/50_rerun.ipynb #c9777230
 def rerun(name: str,                    # of a notebook in nbs/paper
           parameters: dict | None = None,  # names and values, as text or as Python values
           out: str | Path | None = None,   # the executed notebook; default figures/NAME.ipynb, or figures/PRESET/NAME.ipynb for a preset that is not the default
@@ -158,10 +158,10 @@ def rerun(name: str,                    # of a notebook in nbs/paper
     "Execute a paper notebook. Raises `BadInput` for an unknown notebook or parameter, and for a cell that fails."
     return run_step(make_step(find_notebook(name), parameters or {}, out), echo)
 
-# %% ../nbs/50_rerun.ipynb #55bbcb90
+# %% ../nbs/50_rerun.ipynb #66bf5b5c
 PRESETS = ('smoke', 'cpu', 'paper')
 
-# %% ../nbs/50_rerun.ipynb #ee8798c1
+# %% ../nbs/50_rerun.ipynb #61d78cfc
 def check_for_several(known: dict[str, dict], parameters: dict):  # known parameters by notebook
     "Refuse a parameter that none of the notebooks has, and a preset that there is nowhere."
     names = sorted({parameter for one in known.values() for parameter in one})
@@ -171,13 +171,13 @@ def check_for_several(known: dict[str, dict], parameters: dict):  # known parame
     presets = dict.fromkeys([*PRESETS, *(preset for one in known.values() if 'preset' in one for preset in options(one['preset']))])
     if 'preset' in parameters and parameters['preset'] not in presets: raise BadInput(f'preset must be one of {", ".join(presets)}, not {parameters["preset"]!r}')
 
-# %% ../nbs/50_rerun.ipynb #7af4f5e6
+# %% ../nbs/50_rerun.ipynb #4bc85160
 def is_left_out(known: dict, preset: str | None) -> bool:
     "Does a run of several with this preset do without this notebook?"
     if preset is None: return False
     return preset not in options(known['preset']) if 'preset' in known else preset == 'paper'
 
-# %% ../nbs/50_rerun.ipynb #ebcc5b8f
+# %% ../nbs/50_rerun.ipynb #0bd308c5
 def step_of_several(notebook: Path, parameters: dict) -> Step:
     "A notebook with those of the parameters that it has."
     known, mine, preset = known_parameters(notebook), known_to(notebook, parameters), parameters.get('preset', 'cpu')
@@ -185,7 +185,7 @@ def step_of_several(notebook: Path, parameters: dict) -> Step:
     folder = notebook.parents[2]/'figures'/preset
     return make_step(notebook, ({'out': str(folder)} if 'out' in known else {}) | mine, folder/notebook.name)
 
-# %% ../nbs/50_rerun.ipynb #31b5134f
+# %% ../nbs/50_rerun.ipynb #90ea335d
 def plan(names: list[str], parameters: dict, jobs: int | None = None) -> tuple[list[Step], list[str]]:  # what to run, and what is left out
     "Several notebooks, checked before any of them is started."
     notebooks = paper_notebooks()
@@ -197,13 +197,13 @@ def plan(names: list[str], parameters: dict, jobs: int | None = None) -> tuple[l
     if jobs is not None: parameters = {'jobs': jobs} | parameters
     return [step_of_several(notebooks[name], parameters) for name in names if name not in left_out], left_out
 
-# %% ../nbs/50_rerun.ipynb #b503e71d
+# %% ../nbs/50_rerun.ipynb #9908c358
 def spent(seconds: float) -> str:
     "A time for people."
     whole = round(seconds)
     return f'{whole} s' if whole < 60 else f'{whole // 60} min {whole % 60} s' if whole < 3600 else f'{whole // 3600} h {whole % 3600 // 60} min'
 
-# %% ../nbs/50_rerun.ipynb #e52a6a6e
+# %% ../nbs/50_rerun.ipynb #17351b9f
 def rerun_several(names: list[str],   # of notebooks, or `all`
                   parameters: dict,   # names and values; each notebook gets those that it has
                   jobs: int | None = None,  # side by side, for notebooks that have this parameter
@@ -222,7 +222,7 @@ def rerun_several(names: list[str],   # of notebooks, or `all`
         print(f'{step.notebook.stem}: {spent(time.monotonic() - began)}, {result}', flush=True)
     return failed
 
-# %% ../nbs/50_rerun.ipynb #7815c79f
+# %% ../nbs/50_rerun.ipynb #48c59815
 def result_of(notebook: Path, preset: str = '') -> dict | None:  # None if there is none
     "The result file that a notebook has written, if it can be read."
     path = notebook.parents[2]/'figures'/preset/f'{notebook.stem}.json'
@@ -230,32 +230,32 @@ def result_of(notebook: Path, preset: str = '') -> dict | None:  # None if there
     except ValueError: return {}
     return made if isinstance(made, dict | None) else {}
 
-# %% ../nbs/50_rerun.ipynb #3236df26
+# %% ../nbs/50_rerun.ipynb #92618f52
 def state(made: dict | None) -> str:
     "Is a result as new as the code that made it?"
     if made is None: return 'never run'
     try: return 'fresh' if made['code'] == code_version(tuple(made['modules'])) else 'stale'
     except (KeyError, AttributeError, TypeError): return 'stale'   # says not what made it, or names a module that is gone
 
-# %% ../nbs/50_rerun.ipynb #837bc83a
+# %% ../nbs/50_rerun.ipynb #fb5a29b2
 def minutes_of(made: dict) -> float | None:
     "How long it took. Older results say how long trainings took, added up, and how many ran side by side."
     if 'minutes' in made: return made['minutes']
     added_up = made.get('minutes of training, added up over jobs')
     return None if added_up is None else added_up / made.get('jobs side by side', 1)
 
-# %% ../nbs/50_rerun.ipynb #01e6f5f0
+# %% ../nbs/50_rerun.ipynb #eaa79da5
 def needs_of(made: dict, known: dict) -> str:
     "Which data a notebook wants: as its result says, else by whether it has a parameter for recordings."
     return made.get('needs') or ('recordings' if 'shared' in known else 'nothing')
 
-# %% ../nbs/50_rerun.ipynb #d4ec6e82
+# %% ../nbs/50_rerun.ipynb #32a9b9de
 def presets_of(notebook: Path, known: dict) -> str:
     "The presets that a notebook offers; of the paper's own regime, whether we have run it."
     offered = options(known['preset']) if 'preset' in known else []
     return ', '.join(f'{preset} (not run by us)' if preset == 'paper' and result_of(notebook, preset) is None else preset for preset in offered) or '-'
 
-# %% ../nbs/50_rerun.ipynb #4272ed8b
+# %% ../nbs/50_rerun.ipynb #70b15461
 def overview(notebook: Path) -> list[str]:  # name, minutes, machine, needs, presets, state
     "A notebook in a line of `--list`."
     known, made = known_parameters(notebook), result_of(notebook)
@@ -263,13 +263,13 @@ def overview(notebook: Path) -> list[str]:  # name, minutes, machine, needs, pre
     return [notebook.stem, '?' if minutes is None else f'{minutes:.1f}', (made or {}).get('machine', '?'), needs_of(made or {}, known), presets_of(notebook, known),
             'writes no result' if made is None and 'out' not in known else state(made)]
 
-# %% ../nbs/50_rerun.ipynb #4710d88c
+# %% ../nbs/50_rerun.ipynb #1dfcc48f
 def aligned(rows: list[list[str]]) -> str:
     "Rows as text, in columns."
     widths = [max(map(len, column)) for column in zip(*rows)]
     return '\n'.join('  '.join(value.ljust(width) for value, width in zip(row, widths)).rstrip() for row in rows)
 
-# %% ../nbs/50_rerun.ipynb #5c4508d8
+# %% ../nbs/50_rerun.ipynb #7bf106cc
 def listing(names: list[str]) -> str:  # none: all
     "What there is to be run: how long each took and on what, what it wants, and whether its published result is as new as the code."
     notebooks = paper_notebooks()
@@ -277,4 +277,4 @@ def listing(names: list[str]) -> str:  # none: all
     rows = [overview(notebooks[name]) for name in chosen]
     known = [float(row[1]) for row in rows if row[1] != '?']
     unknown = f', and {len(rows) - len(known)} of which we do not know' if len(known) < len(rows) else ''
-    return aligned([['notebook', 'minutes', 'machine', 'data', 'presets', 'result'], *rows]) + f'\n{len(rows)} notebooks: {sum(known):.0f} minutes{unknown}'
+    return aligned([['notebook', 'minutes', 'machine', 'data', 'presets', 'result'], *rows]) + f'\n{len(rows)} notebooks: {sum(known):.0f} minutes one by one{unknown}; together less, since what is trained is trained once'
