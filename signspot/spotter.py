@@ -7,7 +7,7 @@ __all__ = ['CLS', 'QUERY', 'SEP', 'SENTENCE', 'PADDING', 'TEMPERATURE', 'Spotter
            'zeros_at', 'zeroed', 'Zeroed', 'Dropout', 'Embedding', 'Attention', 'Block', 'Transformer', 'mean_over',
            'read_out', 'Output', 'Spotter']
 
-# %% ../nbs/21_spotter.ipynb #4b5c4c4e
+# %% ../nbs/21_spotter.ipynb #2f08e2f6
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from .corpus import Corpus
 from .encoder import ENCODERS
 from .pose import BadInput
 
-# %% ../nbs/21_spotter.ipynb #a8e8a954
+# %% ../nbs/21_spotter.ipynb #4c7cf56b
 @dataclass(frozen=True)
 class SpotterConfig:
     "Every hyperparameter of the model. Raises `BadInput` for a value that cannot be."
@@ -52,7 +52,7 @@ class SpotterConfig:
         for name in ('norm_first', 'sep', 'types', 'positions'):
             if type(getattr(self, name)) is not bool: raise BadInput(f'spotter: {name} is {getattr(self, name)!r}, but must be true or false')
 
-# %% ../nbs/21_spotter.ipynb #ebb144aa
+# %% ../nbs/21_spotter.ipynb #73b729f8
 class Batch(NamedTuple):
     "Pairs of clips, each clip once."
     frames: Tensor  # float32 (N, 50, 2) of all clips, end to end
@@ -60,7 +60,7 @@ class Batch(NamedTuple):
     pairs: Tensor   # int (B, 2) query clip, sentence clip
     label: Tensor   # float32 (B,) 1 if the query's sign is in the sentence
 
-# %% ../nbs/21_spotter.ipynb #63810f08
+# %% ../nbs/21_spotter.ipynb #50d462f8
 def batch_of(corpus: Corpus,
              chosen: np.ndarray,                  # (B,) which pairs
              augment: Callable | None = None,     # (frames (N, 50, 2), length (C,)) -> frames, for training
@@ -74,7 +74,7 @@ def batch_of(corpus: Corpus,
     return Batch(torch.from_numpy(np.asarray(frames, np.float32)), torch.from_numpy(length.astype(np.int64)),
                  torch.from_numpy(pairs.reshape(-1, 2)), torch.from_numpy(corpus.label[chosen].astype(np.float32)))
 
-# %% ../nbs/21_spotter.ipynb #2b6976e5
+# %% ../nbs/21_spotter.ipynb #f51069ce
 CLS, QUERY, SEP, SENTENCE, PADDING = range(5)
 
 class Layout(NamedTuple):
@@ -82,7 +82,7 @@ class Layout(NamedTuple):
     kind: Tensor    # int (B, T): CLS, QUERY, SEP, SENTENCE or PADDING
     source: Tensor  # int (B, T) row of the table [CLS], [SEP], then the batch's N frames; padding points at [SEP] and is never looked at
 
-# %% ../nbs/21_spotter.ipynb #59645d9e
+# %% ../nbs/21_spotter.ipynb #ed541ae0
 def layout(length: Tensor,  # (C,) frames of each clip
            pairs: Tensor,   # (B, 2) query clip, sentence clip
            sep: int = 1,    # how many [SEP]: 1 (paper), or 0
@@ -97,7 +97,7 @@ def layout(length: Tensor,  # (C,) frames of each clip
     special = torch.where(kind == CLS, 0, 1)
     return Layout(kind, torch.where((kind == QUERY) | (kind == SENTENCE), frame, special))
 
-# %% ../nbs/21_spotter.ipynb #e7ff6184
+# %% ../nbs/21_spotter.ipynb #e2e76a5d
 def zeros_at(n: int,       # how many numbers
              p: float,     # the share of zeros
             ) -> Tensor:   # int (Z,) ascending, each of 0..n - 1 with chance p
@@ -106,7 +106,7 @@ def zeros_at(n: int,       # how many numbers
     place = torch.empty(int(enough)).geometric_(p).cumsum(0, dtype=torch.int64) - 1
     return place[:torch.searchsorted(place, n)]
 
-# %% ../nbs/21_spotter.ipynb #cbf41a6f
+# %% ../nbs/21_spotter.ipynb #621ef7fb
 def zeroed(x: Tensor, place: Tensor, factor: float) -> Tensor:
     "Times a factor, but zero at some places of the tensor laid flat."
     y = (x * factor).contiguous()
@@ -124,7 +124,7 @@ class Zeroed(torch.autograd.Function):
     def backward(context, gradient: Tensor) -> tuple[Tensor, None, None]:
         return zeroed(gradient, context.place, context.factor), None, None
 
-# %% ../nbs/21_spotter.ipynb #406a4ca6
+# %% ../nbs/21_spotter.ipynb #253e65cd
 class Dropout(nn.Module):
     "Dropout of a small share, as `nn.Dropout`; drawn on the CPU, so that a seed means the same on every device."
     def __init__(self, p: float):
@@ -135,7 +135,7 @@ class Dropout(nn.Module):
         if not (self.training and self.p): return x
         return Zeroed.apply(x, zeros_at(x.numel(), self.p).to(x.device), 1 / (1 - self.p))
 
-# %% ../nbs/21_spotter.ipynb #f15a141d
+# %% ../nbs/21_spotter.ipynb #185fe6bd
 class Embedding(nn.Module):
     "Frame vectors to tokens: plus position, plus type, LayerNorm, dropout (paper, section 3; the order is BERT's)."
     def __init__(self, config: SpotterConfig):
@@ -158,7 +158,7 @@ class Embedding(nn.Module):
         if self.types: token = token + self.token_type((layout.kind >= SENTENCE).long())
         return self.dropout(self.norm(token))
 
-# %% ../nbs/21_spotter.ipynb #9a062351
+# %% ../nbs/21_spotter.ipynb #ac73c101
 class Attention(nn.Module):
     "Multi-head self-attention on `scaled_dot_product_attention`."
     def __init__(self, config: SpotterConfig):
@@ -174,7 +174,7 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])                           # (B, H, T, d / H)
         return self.out(y.transpose(1, 2).flatten(2))
 
-# %% ../nbs/21_spotter.ipynb #f9738314
+# %% ../nbs/21_spotter.ipynb #9704d532
 class Block(nn.Module):
     "One layer of the transformer, BERT's order or norm first."
     def __init__(self, config: SpotterConfig):
@@ -192,7 +192,7 @@ class Block(nn.Module):
         x = self.norm1(x + self.dropout(self.attention(x, mask)))
         return self.norm2(x + self.dropout(self.feed(x)))
 
-# %% ../nbs/21_spotter.ipynb #c2981a6b
+# %% ../nbs/21_spotter.ipynb #32c807aa
 class Transformer(nn.Module):
     "Blocks one after the other; with norm first, one LayerNorm more at the end."
     def __init__(self, config: SpotterConfig):
@@ -204,7 +204,7 @@ class Transformer(nn.Module):
         for block in self.blocks: x = block(x, mask)
         return self.norm(x)
 
-# %% ../nbs/21_spotter.ipynb #4f8acef8
+# %% ../nbs/21_spotter.ipynb #2faa3870
 def mean_over(x: Tensor,      # (B, T, d)
               mask: Tensor,   # bool (B, T)
              ) -> Tensor:     # (B, d)
@@ -212,7 +212,7 @@ def mean_over(x: Tensor,      # (B, T, d)
     weight = mask / mask.sum(1, keepdim=True)                    # (B, T)
     return (weight.to(x.dtype).unsqueeze(1) @ x).squeeze(1)
 
-# %% ../nbs/21_spotter.ipynb #aadeebbe
+# %% ../nbs/21_spotter.ipynb #0ea1a93d
 def read_out(x: Tensor,       # (B, T, d)
              kind: Tensor,    # (B, T)
              how: str,        # 'cls', 'max' or 'mean'
@@ -222,7 +222,7 @@ def read_out(x: Tensor,       # (B, T, d)
     mask = kind != PADDING
     return mean_over(x, mask) if how == 'mean' else x.masked_fill(~mask.unsqueeze(2), -torch.inf).max(1).values  # amax has the same value and a slower gradient
 
-# %% ../nbs/21_spotter.ipynb #c2f1d5fe
+# %% ../nbs/21_spotter.ipynb #7a0cee7b
 TEMPERATURE = .07  # of the contrastive loss (paper, section 4)
 
 class Output(NamedTuple):
@@ -242,7 +242,7 @@ class Output(NamedTuple):
         "(B,) in 0..1, present above 0.5: a probability from the head, or the similarity put on that scale."
         return torch.sigmoid(self.logits if self.boundary is None else (self.similarity - self.boundary) / TEMPERATURE)
 
-# %% ../nbs/21_spotter.ipynb #52d896e6
+# %% ../nbs/21_spotter.ipynb #f5c823a2
 class Spotter(nn.Module):
     "Is the query's sign in the sentence? (paper, section 3)"
     def __init__(self, config: SpotterConfig = SpotterConfig()):

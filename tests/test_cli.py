@@ -211,7 +211,7 @@ def test_help_and_version(capsys):
 
 def test_help_imports_nothing_heavy():
     heavy = {'torch', 'mediapipe', 'matplotlib', 'scipy', 'av', 'sklearn', 'pose_format'}
-    code = ('import sys\nfrom signspot.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass\n'
+    code = ('import sys\nfrom signspot.cli import main\ntry: main(["--help"])\nexcept SystemExit as leave: assert not leave.code\n'
             f'print("heavy:", sorted({heavy} & set(sys.modules)))')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith('heavy: []\n')
