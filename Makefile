@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv table2 paper smoke list test lab site readme card publish export clean
+.PHONY: help venv table2 paper weights smoke list test lab site readme card publish export clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ table2: $(INSTALLED)  ## rerun the paper's Table 2 (PRESET=smoke, cpu or paper; 
 
 paper: $(INSTALLED)  ## rerun every notebook of the paper (PRESET as above; cpu: within two hours on two cores)
 	@$(BIN)/signspot rerun all --preset $(PRESET)
+
+weights: $(INSTALLED)  ## teach the matcher again from nothing, into signspot/weights (within two hours on two cores; goes on where it was stopped)
+	@$(BIN)/signspot rerun weights
 
 smoke: $(INSTALLED)  ## every notebook of the paper in minutes, to see that all runs; its numbers mean nothing
 	@$(BIN)/signspot rerun all --preset smoke

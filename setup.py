@@ -21,7 +21,7 @@ setup(
     license_files=['LICENSE'],
     keywords=config['keywords'],
     packages=find_packages(include=[config['lib_name'], config['lib_name'] + '.*']),
-    package_data={config['lib_name']: ['*.json', '*.safetensors']},
+    package_data={config['lib_name']: ['*.json', 'weights/*']},
     python_requires='>=' + config['min_python'],
     install_requires=config['requirements'].split(),
     extras_require={'paper': paper, 'dev': paper + config['dev_requirements'].split()},

@@ -39,11 +39,11 @@ def write_strange(pose, folder):
     from pose_format import Pose as PoseFile
     from pose_format.numpy import NumPyPoseBody
     from signspot.pose import pose_header
-    from signspot.skeleton import HANDS, keypoint_set
+    from signspot.skeleton import HAND_21, keypoint_set
     none = NumPyPoseBody(25, np.ma.zeros((0, 1, 50, 2), dtype='float32'), np.zeros((0, 1, 50), 'float32'))
     with open(folder/'frameless.pose', 'wb') as file: PoseFile(pose_header(pose.layout, pose.size, 2), none).write(file)
     replace(pose, keypoints=pose.keypoints * 0, confidence=pose.confidence * 0).write(folder/'nobody.pose')
-    pose.select(keypoint_set('hands', HANDS)).write(folder/'handsonly.pose')
+    pose.select(keypoint_set('left hand', {'LEFT_HAND_LANDMARKS': HAND_21})).write(folder/'lefthand.pose')
 
 
 def listing(folder) -> list[str]:
@@ -66,7 +66,7 @@ FAULTS = {
     'empty file': (['spot', '{}/query.pose', '{}/empty.pose'], 'empty.pose'),
     'no frames': (['spot', '{}/frameless.pose', '{}/sentence.pose'], 'frameless.pose'),
     'nobody': (['spot', '{}/query.pose', '{}/nobody.pose'], 'nobody.pose'),
-    'wrong points': (['spot', '{}/handsonly.pose', '{}/sentence.pose'], 'handsonly.pose'),
+    'wrong points': (['spot', '{}/lefthand.pose', '{}/sentence.pose'], 'lefthand.pose'),
     'no checkpoint': (['spot', '{}/query.pose', '{}/sentence.pose', '--model', '{}/nothing'], 'nothing'),
     'broken checkpoint': (['spot', '{}/query.pose', '{}/sentence.pose', '--model', '{}/broken'], 'broken'),
     'no such checkpoint': (['spot', '{}/query.pose', '{}/sentence.pose', '--model', '{}/nowhere'], 'nowhere'),
@@ -112,8 +112,14 @@ def test_faults_are_said_in_one_line(fault, folder, capsys):
 def test_spot_prints_the_answer(folder, capsys):
     status, out, err = call(capsys, 'spot', folder/'query.pose', folder/'sentence.pose')
     answer, how = out.splitlines()
-    assert status == 0 and err == '' and answer.startswith('present  score 0.') and answer.endswith(' s')
-    assert 'DTW' in how and 'in query' in how
+    assert status == 0 and err == '' and answer.startswith('present  score ') and answer.endswith(' s')
+    assert how.startswith('matcher; ') and 'in query' in how
+    assert 'DTW' in call(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--model', 'dtw')[1]
+
+
+def test_spot_takes_several_queries(folder, capsys):
+    status, out, err = call(capsys, 'spot', folder/'query.pose', folder/'query.pose', folder/'sentence.pose', '--json')
+    assert status == 0 and err == '' and json.loads(out)['queries'] == ['query', 'query'] and json.loads(out)['verdict'] == 'present'
 
 
 def test_json_is_one_object_and_nothing_else(folder, capsys):
@@ -130,7 +136,7 @@ def test_doubts_go_to_standard_error(folder, capsys):
     confidence[:, 8:] = 0
     replace(pose, confidence=confidence, keypoints=pose.keypoints * (confidence > 0)[..., None]).write(folder/'handless.pose')
     status, out, err = call(capsys, 'spot', folder/'handless.pose', folder/'sentence.pose', '--json')
-    assert status == 0 and json.loads(out)['warnings'] and err.startswith('signspot: hands were seen in only 0%') and err.count('\n') == 1
+    assert status == 0 and json.loads(out)['warnings'] and err.startswith('signspot: no hands were seen in the query handless') and err.count('\n') == 1
 
 
 def test_interruption(folder, capsys, monkeypatch):

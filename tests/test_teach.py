@@ -1,0 +1,157 @@
+"Teaching: lessons that share nothing with what is tested, targets that say what the corpus says, a course that goes on where it was stopped."
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from signspot.matcher import Matcher, MatcherConfig
+from signspot.phonology import VALUES, encode
+from signspot.pose import BadInput
+from signspot.signing import SigningConfig, lexicon_for, sign_corpus
+from signspot.teach import (LESSON, RECIPE, TeachConfig, as_lesson, batch_of, batches, calibrated, codes_of, examine, lesson_config, make_lesson, occurrences_of, report, rob, targets,
+                            teach, validation_exams)
+
+SMALL = MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8)
+
+
+@pytest.fixture(scope='module')
+def lesson():
+    return make_lesson(TeachConfig(), 1)
+
+
+def test_a_lesson_is_always_the_same_and_no_other(lesson):
+    again, other = make_lesson(TeachConfig(), 1), make_lesson(TeachConfig(seed=1), 1)
+    assert np.array_equal(lesson.hands, again.hands) and np.array_equal(lesson.codes, again.codes)
+    assert not np.array_equal(lesson.hands[:100], other.hands[:100]) and len(lesson.corpus) == LESSON
+
+
+def test_no_lesson_shares_a_sign_with_an_exam():
+    held_out = {sign.parameters for part in ('validation', 'test') for sign in lexicon_for(SigningConfig(signs=300, part=part))}
+    for n in range(8):
+        config = lesson_config(RECIPE, n)
+        assert config.part == 'train' and not held_out & {sign.parameters for sign in lexicon_for(config)}
+    assert all(clip.startswith('V') for clip in validation_exams(4)['unseen'].segment_gloss)
+
+
+def test_occurrences_are_those_of_the_corpus(lesson):
+    corpus = lesson.corpus
+    assert set(lesson.spans[:, 0]) == set(np.flatnonzero(corpus.label == 1))
+    for p, a, b in lesson.spans[:50]:
+        of = corpus.segments[:, 0] == corpus.pairs[p, 1]
+        assert [a, b] in corpus.segments[of & (corpus.segment_gloss == corpus.gloss[corpus.pairs[p, 0]]), 1:].tolist()
+    none = corpus.subset(corpus.label == 0)
+    assert len(occurrences_of(none)) == 0 and not batch_of(as_lesson(none, 16), np.arange(5)).ends.any()
+
+
+def test_codes_are_the_signs_parameters(lesson):
+    config = lesson_config(TeachConfig(), 1)
+    codes = encode(lexicon_for(config))
+    position = {sign.gloss: i for i, sign in enumerate(lexicon_for(config))}
+    for (clip, a, b), gloss in list(zip(lesson.corpus.segments, lesson.corpus.segment_gloss))[:40]:
+        assert (lesson.codes[lesson.corpus.start[clip] + (a + b) // 2] == codes[position[gloss]]).all()
+    assert ((lesson.codes >= -1) & (lesson.codes < [len(v) for v in VALUES.values()])).all() and (codes_of(lesson.corpus, config) == lesson.codes).all()
+
+
+def test_a_batch_is_its_pairs(lesson):
+    corpus, chosen = lesson.corpus, np.array([7, 3, 400])
+    batch = batch_of(lesson, chosen)
+    for n, p in enumerate(chosen):
+        q, s = batch.pairs[n].tolist()
+        length = corpus.length[corpus.pairs[p, 1]]
+        assert np.array_equal(batch.queries[q], lesson.queries[corpus.pairs[p, 0]]) and np.array_equal(batch.sentences[s, :length], lesson.hands[corpus.frames_of(corpus.pairs[p, 1])])
+        assert batch.mask[s].sum() == length and not batch.sentences[s, length:].any() and batch.label[n] == corpus.label[p]
+        assert np.array_equal(batch.codes[s, :length], lesson.codes[corpus.frames_of(corpus.pairs[p, 1])]) and (batch.codes[s, length:] == -1).all()
+
+
+@pytest.mark.parametrize('size', [1, 7, 64, 5000])
+def test_batches_have_every_pair_once(lesson, size):
+    for rng in (None, np.random.default_rng(0)):
+        assert sorted(np.concatenate(batches(lesson.corpus, size, rng)).tolist()) == list(range(len(lesson.corpus)))
+
+
+def test_targets_end_where_occurrences_end():
+    ends, begin, end = targets(np.array([[0, 4, 10], [1, 0, 2], [0, 12, 16]]), 3, 20)
+    assert np.flatnonzero(ends[0]).tolist() == [7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19] and np.flatnonzero(ends[1]).tolist() == [1, 2, 3, 4, 5, 6] and not ends[2].any()
+    assert begin[0, 9] == 4 and end[0, 9] == 9 and begin[0, 14] == 12 and end[0, 14] == 15       # the later one where both could be meant
+
+
+def test_robbing_takes_hands_or_body(lesson):
+    batch, rng = batch_of(lesson, np.arange(8)), np.random.default_rng(0)
+    robbed = [rob(batch, rng, 1.) for _ in range(40)]
+    handless = [b for b in robbed if not b.sentences[..., 48].any()]
+    bodiless = [b for b in robbed if not b.sentences[..., 50].any()]
+    assert handless and bodiless and len(handless) + len(bodiless) == 40 and any(b.queries[..., 48].any() for b in handless)
+    assert rob(batch, rng, 0.) is batch and batch.sentences[..., 48].any() and all(torch.isfinite(b.sentences).all() for b in robbed)
+
+
+def test_ten_pairs_can_be_learned_by_heart(lesson):
+    "If they could not, nothing could."
+    from signspot.teach import lesson_loss
+    torch.manual_seed(0)
+    model, config = Matcher(SMALL), TeachConfig(sign=0)
+    batch = batch_of(lesson, np.flatnonzero(np.arange(LESSON) < 40)[::4])
+    batch = batch_of(lesson, np.arange(12))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(120):
+        found, query, sentence = model(*batch[:4])
+        loss = lesson_loss(model, batch, config, (found, query, sentence))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    logit = model.logit(found.total, batch.mask.sum(1)[batch.pairs[:, 1]].float())
+    assert ((logit > 0) == batch.label.bool()).all() and loss < 1
+
+
+@pytest.fixture(scope='module')
+def short(tmp_path_factory):
+    "A course of two lessons, in one go."
+    folder = tmp_path_factory.mktemp('course')
+    return folder, teach(SMALL, TeachConfig(pairs=2 * LESSON), folder, validation_exams(20), every=1)
+
+
+def test_a_course_goes_on_where_it_was_stopped(short, tmp_path, monkeypatch):
+    "Killed after the first lesson, it ends with the same weights."
+    import signspot.teach as module
+    real = module.make_lesson
+    def stop(config, n, rows=16):
+        if n == 1: raise KeyboardInterrupt
+        return real(config, n, rows)
+    monkeypatch.setattr(module, 'make_lesson', stop)
+    with pytest.raises(KeyboardInterrupt): teach(SMALL, TeachConfig(pairs=2 * LESSON), tmp_path, validation_exams(20), every=1)
+    monkeypatch.undo()
+    again = teach(SMALL, TeachConfig(pairs=2 * LESSON), tmp_path, validation_exams(20), every=1)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(short[1].state_dict().values(), again.state_dict().values()))
+    log = json.loads((tmp_path / 'log.json').read_text())
+    assert [entry['pairs'] for entry in log] == [1000, 2000] and log[1]['loss'] < log[0]['loss']
+
+
+def test_a_folder_holds_one_course(short, tmp_path):
+    with pytest.raises(BadInput, match='another teaching'): teach(SMALL, TeachConfig(pairs=2 * LESSON, lr=1e-3), short[0])
+    with pytest.raises(BadInput, match='another model'): teach(replace(SMALL, d=40), TeachConfig(pairs=2 * LESSON), short[0])
+    (tmp_path / 'state.safetensors').write_bytes(b'nonsense')
+    with pytest.raises(BadInput, match='damaged'): teach(SMALL, TeachConfig(pairs=LESSON), tmp_path)
+
+
+@pytest.mark.parametrize('wrong', [{'pairs': 0}, {'lr': 0}, {'lr': float('nan')}, {'average': 1.5}, {'lost': -1}, {'batch': 0}])
+def test_configs_that_cannot_be(wrong):
+    with pytest.raises(BadInput, match=next(iter(wrong))): TeachConfig(**wrong)
+
+
+def test_shuffled_labels_say_nothing(short):
+    "Untaught or hardly taught, the exam of shuffled labels is chance: nothing leaks through pairs, order or padding."
+    exam = as_lesson(validation_exams(40)['unseen'], SMALL.rows)
+    said = examine(short[1], exam)
+    from sklearn.metrics import roc_auc_score
+    drawn = [roc_auc_score(np.random.default_rng(seed).permutation(exam.corpus.label), said.logit) for seed in range(20)]
+    assert abs(np.mean(drawn) - .5) < .05 and set(report(said, exam)) == {'auc', 'accuracy', 'tIoU', 'tIoU above one half'}
+
+
+def test_calibration_finds_the_curve_that_made_the_labels():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 3, 20_000)
+    label = (rng.random(20_000) < 1 / (1 + np.exp(-.5 * (logit - 1)))).astype(int)
+    config = calibrated(Matcher(SMALL), logit, label).config
+    assert config.sharpness == pytest.approx(.5, abs=.05) and config.shift == pytest.approx(-1, abs=.15)
+    with pytest.raises(BadInput, match='nothing to calibrate'): calibrated(Matcher(SMALL), -logit, label)
