@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['HUB', 'hub_matcher', 'is_matcher', 'open_matcher']
 
-# %% ../nbs/28_hub.ipynb #30003efe
+# %% ../nbs/28_hub.ipynb #51291a1d
 from functools import lru_cache
 from pathlib import Path
 
 from .matcher import Matcher, bundled, holds_matcher
 from .pose import BadInput
 
-# %% ../nbs/28_hub.ipynb #5e3f2a91
+# %% ../nbs/28_hub.ipynb #7b2d36c2
 @lru_cache
 def hub_matcher() -> type:
     "The matcher with huggingface_hub's mixin. Raises `BadInput` where that is not installed."
@@ -34,7 +34,7 @@ def hub_matcher() -> type:
 
     return HubMatcher
 
-# %% ../nbs/28_hub.ipynb #736c0460
+# %% ../nbs/28_hub.ipynb #2ac6fc76
 HUB = 'hub:'
 
 def is_matcher(name: str | Path) -> bool:

@@ -47,7 +47,7 @@ def test_every_result_says_what_it_is(result):
     made = json.loads(result.read_text())
     assert re.search(r'\d', made['claim']) and made['claim'].rstrip().endswith('.') and made['claim'].count('\n') == 0
     assert made['data'] and made['machine'] and made['minutes'] >= 0 and made['command'].split()[:3] == ['signspot', 'rerun', result.stem]
-    assert made['preset'] in ('', 'cpu') and re.fullmatch('[0-9a-f]{7,12}( with changes)?', made['commit'])
+    assert made['preset'] in ('', 'cpu', 'full') and re.fullmatch('[0-9a-f]{7,12}( with changes)?', made['commit'])
     if result.stem in TRAINED: assert made['seeds'] >= 3
     assert result.stem in ('corpora', 'statements') or result.with_suffix('.png').stat().st_size > 5000
 
