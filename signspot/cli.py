@@ -10,7 +10,7 @@ __all__ = ['COMMANDS', 'CHOICES', 'WORKERS', 'RATE', 'SHARE', 'FORMS', 'BEGIN', 
            'key_value', 'wanted_parameters', 'rerun_one', 'rerun_many', 'run_rerun', 'build_parser', 'complaint',
            'terminated_like_interrupted', 'obey', 'main']
 
-# %% ../nbs/60_cli.ipynb #e66efecb
+# %% ../nbs/60_cli.ipynb #405e441e
 import argparse
 import difflib
 import json
@@ -28,17 +28,17 @@ from pathlib import Path
 
 from . import __version__
 
-# %% ../nbs/60_cli.ipynb #dbf3f71f
+# %% ../nbs/60_cli.ipynb #524d7005
 COMMANDS = ('extract', 'corpus', 'prepare', 'train', 'predict', 'spot', 'rerun')
 CHOICES = {'COMMAND': COMMANDS, 'ACTION': ('describe',)}   # of `signspot`, and of `signspot corpus`
 
-# %% ../nbs/60_cli.ipynb #4724601f
+# %% ../nbs/60_cli.ipynb #aee89213
 def no_such_command(typed: str, commands: tuple[str, ...] = COMMANDS) -> str:
     "What to say to a command that does not exist: the nearest that does, or all."
     near = difflib.get_close_matches(typed, commands, n=1, cutoff=.5)
     return f'there is no command {typed!r}: ' + (f'did you mean {near[0]!r}?' if near else f'there {"are" if len(commands) > 1 else "is"} {", ".join(commands)}')
 
-# %% ../nbs/60_cli.ipynb #439179da
+# %% ../nbs/60_cli.ipynb #e0e0b025
 class Parser(argparse.ArgumentParser):
     "An argument parser that complains in one line."
     def error(self, message: str):
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         mistyped = re.match(r"argument (COMMAND|ACTION): invalid choice: '(.*?)' \(", message)
         raise BadInput(f'{no_such_command(mistyped[2], CHOICES[mistyped[1]]) if mistyped else message} (try {self.prog} --help)')
 
-# %% ../nbs/60_cli.ipynb #a8454f9f
+# %% ../nbs/60_cli.ipynb #83d217e1
 def number(kind: type, low: float, high: float, what: str) -> Callable[[str], float]:
     "A converter for argparse that refuses what is not a number of this kind from low to high."
     def convert(text: str):
@@ -64,7 +64,7 @@ def named(text: str) -> str:
     if not text: raise argparse.ArgumentTypeError('must be a name, not nothing (a dot stands for this folder)')
     return text
 
-# %% ../nbs/60_cli.ipynb #3897ba23
+# %% ../nbs/60_cli.ipynb #0b250405
 def add_extract(commands):
     "`signspot extract VIDEO... -o DIR`"
     parser = commands.add_parser('extract', help='videos to .pose files', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -77,7 +77,7 @@ def add_extract(commands):
     parser.add_argument('--fps', type=RATE, metavar='F', help="frames a second to look at (default: the video's own)")
     parser.set_defaults(run=run_extract)
 
-# %% ../nbs/60_cli.ipynb #95c82699
+# %% ../nbs/60_cli.ipynb #a22b7aec
 def run_extract(args: argparse.Namespace) -> int:  # 0, or 2 if any video failed
     "Extract, and report."
     from signspot.extract import extract_many
@@ -86,7 +86,7 @@ def run_extract(args: argparse.Namespace) -> int:  # 0, or 2 if any video failed
     complain([f'{path.stem}: {why}' for path, why in report.failed.items()], len(report.failed))
     return 2 if report.failed else 0
 
-# %% ../nbs/60_cli.ipynb #46a43a5c
+# %% ../nbs/60_cli.ipynb #78672a93
 FORMS = '''a CORPUS is a place, or form:place:
   wslp:DIR          WSLP Word Presence Prediction: a csv with sentence_id, query_id[, is_present];
                     videos in folders or still zipped, or .pose files
@@ -101,13 +101,13 @@ FORMS = '''a CORPUS is a place, or form:place:
   procedural        generated signing
 DIR may be one csv file instead of the folder it lies in. Without a form it is guessed, and said.'''
 
-# %% ../nbs/60_cli.ipynb #cac4c166
+# %% ../nbs/60_cli.ipynb #64be0193
 def add_corpus_arguments(parser: argparse.ArgumentParser):
     "What every command that takes a corpus has."
     parser.add_argument('corpus', metavar='CORPUS', help='which corpus, see below')
     parser.add_argument('--media', type=named, metavar='PLACE', help='folder or zip of the videos or .pose files, if they are neither below CORPUS nor beside its csv')
 
-# %% ../nbs/60_cli.ipynb #aed89676
+# %% ../nbs/60_cli.ipynb #67f5e365
 def read_and_say(args: argparse.Namespace,
                  besides: tuple[Path, ...] = (),  # tables that are to be written: none of the corpus's, should they lie in its folder
                 ):  # -> Listing or Corpus
@@ -120,19 +120,19 @@ def read_and_say(args: argparse.Namespace,
     if 'columns not read' in corpus.about: complain([f'columns not read: {corpus.about["columns not read"]}'])
     return corpus
 
-# %% ../nbs/60_cli.ipynb #cb7a2b1e
+# %% ../nbs/60_cli.ipynb #e1cabd05
 def shown(text: str) -> str:
     "Text for a terminal: control characters, and halves of characters, as escapes."
     hidden = lambda c: unicodedata.category(c) in ('Cc', 'Cf', 'Cs') and c not in '\n\u200c\u200d'
     return ''.join(ascii(c)[1:-1] if hidden(c) else c for c in text)
 
-# %% ../nbs/60_cli.ipynb #fd5ac0d6
+# %% ../nbs/60_cli.ipynb #c960b5f3
 def complain(lines: list[str], most: int = 20):
     "Complaints on standard error, the first few of them."
     for line in lines[:most]: print(f'signspot: {shown(line)}', file=sys.stderr)
     if len(lines) > most: print(f'signspot: and {len(lines) - most} more', file=sys.stderr)
 
-# %% ../nbs/60_cli.ipynb #2ff0b5bf
+# %% ../nbs/60_cli.ipynb #10b4b6fe
 def add_corpus(commands):
     "`signspot corpus describe CORPUS`"
     parser = commands.add_parser('corpus', help='what is in a corpus', formatter_class=argparse.RawDescriptionHelpFormatter, description='Look at a corpus.',
@@ -147,7 +147,7 @@ def add_corpus(commands):
     describe.add_argument('--json', action='store_true', help='print one JSON object and nothing else')
     describe.set_defaults(run=run_describe)
 
-# %% ../nbs/60_cli.ipynb #c3fd2f1f
+# %% ../nbs/60_cli.ipynb #a5c231dd
 def draw_sheet(corpus, path: str):
     "A contact sheet as a file; letters that its font lacks are mentioned once."
     from signspot.corpus import contact_sheet
@@ -160,7 +160,7 @@ def draw_sheet(corpus, path: str):
         if warning not in strange: warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if strange: complain([f'{path}: some letters are drawn as boxes, because the font of pictures lacks them'])
 
-# %% ../nbs/60_cli.ipynb #f3c6630b
+# %% ../nbs/60_cli.ipynb #2a5fbadb
 def run_describe(args: argparse.Namespace) -> int:
     "Print facts or a table; draw if wished."
     from signspot.corpus import Corpus, describe, facts
@@ -179,7 +179,7 @@ def run_describe(args: argparse.Namespace) -> int:
     print(shown(json.dumps(count(corpus) | {'tracked': tracked}, ensure_ascii=False, allow_nan=False) if args.json else table(in_words(corpus))))
     return 0
 
-# %% ../nbs/60_cli.ipynb #8bbdef47
+# %% ../nbs/60_cli.ipynb #0b509dbc
 def in_words(corpus):
     "The same corpus, with the clips that it has lost told in a few words."
     about, failed, lost = dict(corpus.about), corpus.about.get('failed', {}), len(corpus.about.get('dropped pairs', []))
@@ -187,7 +187,7 @@ def in_words(corpus):
     if lost: about['dropped pairs'] = f'{lost}, for want of these clips'
     return replace(corpus, about=about)
 
-# %% ../nbs/60_cli.ipynb #2f1a5169
+# %% ../nbs/60_cli.ipynb #fe90ff67
 def add_prepare(commands):
     "`signspot prepare CORPUS -o DIR`"
     parser = commands.add_parser('prepare', help='a corpus of videos or poses to one that can be trained on', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -202,7 +202,7 @@ def add_prepare(commands):
     parser.add_argument('--fps', type=RATE, metavar='F', help="frames a second to look at in videos (default: each video's own)")
     parser.set_defaults(run=run_prepare)
 
-# %% ../nbs/60_cli.ipynb #3bcef54b
+# %% ../nbs/60_cli.ipynb #4a70a91b
 def run_prepare(args: argparse.Namespace) -> int:  # 0, or 2 if any clip failed
     "Prepare, and report."
     from signspot.listing import Listing
@@ -216,7 +216,7 @@ def run_prepare(args: argparse.Namespace) -> int:  # 0, or 2 if any clip failed
     complain([f'{path}: {why}' for path, why in report.failed.items()] + ([f'{len(lost)} pairs left out for want of these clips'] if lost else []))
     return 2 if report.failed else 0
 
-# %% ../nbs/60_cli.ipynb #ec4300c0
+# %% ../nbs/60_cli.ipynb #cda134d3
 BEGIN = "'matcher', the one that comes with signspot (default); 'nothing'; the folder of a matcher; or 'hub:somebody/matcher'"
 
 def add_train(commands):
@@ -236,7 +236,7 @@ def add_train(commands):
     parser.add_argument('--seed', type=number(int, 0, 2**31, 'a whole number from 0 on'), default=0, metavar='S', help='of what is held out, order and composing (default: 0)')
     parser.set_defaults(run=run_train)
 
-# %% ../nbs/60_cli.ipynb #4ca65074
+# %% ../nbs/60_cli.ipynb #fd501a24
 def readied(corpus, named: str):  # Listing or Corpus -> Corpus
     "A corpus whose videos are tracked. Raises `BadInput` for one whose are not."
     from signspot.listing import Listing
@@ -245,7 +245,7 @@ def readied(corpus, named: str):  # Listing or Corpus -> Corpus
     needs_tracking(corpus, named)
     return finish(corpus, {}, {})
 
-# %% ../nbs/60_cli.ipynb #ad8d0bb1
+# %% ../nbs/60_cli.ipynb #25f6f0f6
 def run_train(args: argparse.Namespace) -> int:
     "Tune, and say what it was worth."
     from signspot.hub import open_matcher
@@ -264,10 +264,10 @@ def in_short(folder: Path) -> str:
     "What tuning was worth."
     log = json.loads((folder / 'log.json').read_text())
     best = max(range(len(log)), key=lambda i: (log[i]['auc'], -i))
-    if not best: return f'no epoch was better than the beginning (ROC-AUC {log[0]["auc"]:.3f} on what was held out): {folder} holds it as it was'
+    if not best: return f'no epoch was better than the beginning (ROC-AUC {log[0]["auc"]:.3f} on what was held out): {folder} holds its weights as they were'
     return f'ROC-AUC {log[0]["auc"]:.3f} before, {log[best]["auc"]:.3f} after epoch {best}, on what was held out: {folder}'
 
-# %% ../nbs/60_cli.ipynb #05a2a44b
+# %% ../nbs/60_cli.ipynb #2d5a517b
 MODELS = "'matcher', which comes with signspot (the default); 'dtw', which has learned nothing but a threshold; the folder of a trained model; or 'hub:somebody/matcher'"
 
 def add_predict(commands):
@@ -284,7 +284,7 @@ def add_predict(commands):
     parser.add_argument('--scores', type=named, metavar='FILE', help='write the scores too, as sentence_id,query_id,score')
     parser.set_defaults(run=run_predict)
 
-# %% ../nbs/60_cli.ipynb #24c43718
+# %% ../nbs/60_cli.ipynb #8d2c6e28
 def run_predict(args: argparse.Namespace) -> int:
     "Score, write, and say how many are present; and how many answers are right, where that is known."
     from signspot.submission import check_complete, check_places, score_pairs, write_scores, write_submission
@@ -298,7 +298,7 @@ def run_predict(args: argparse.Namespace) -> int:
     print(f'{len(corpus):,} pairs, {present.sum():,} present{right}: {args.out}')
     return 0
 
-# %% ../nbs/60_cli.ipynb #dd0f1184
+# %% ../nbs/60_cli.ipynb #2a19159d
 def add_spot(commands):
     "`signspot spot QUERY... SENTENCE`"
     parser = commands.add_parser('spot', help='is this sign in that sentence, and where?', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -316,13 +316,13 @@ def add_spot(commands):
     parser.add_argument('--model', type=named, default='matcher', metavar='MODEL', help=MODELS)
     parser.set_defaults(run=run_spot)
 
-# %% ../nbs/60_cli.ipynb #44522162
+# %% ../nbs/60_cli.ipynb #3fb13886
 def answer(spots) -> str:
     "Two lines: what was found, and how."
     counted = ', '.join(f'{int(clip.prepared.present.any(1).sum())} of {len(clip.prepared)} frames looked at in {clip.name}' for clip in (*spots.queries, spots.sentence))
     return f'{spots}\n{spots.method}; hands seen in {counted}'
 
-# %% ../nbs/60_cli.ipynb #cb896234
+# %% ../nbs/60_cli.ipynb #0ef22987
 def run_spot(args: argparse.Namespace) -> int:
     "Ask, print, and draw if wished."
     from signspot.spotting import check_picture, spot
@@ -333,7 +333,7 @@ def run_spot(args: argparse.Namespace) -> int:
     for doubt in spots.warnings: print(f'signspot: {doubt}', file=sys.stderr)
     return 0
 
-# %% ../nbs/60_cli.ipynb #c80b40b7
+# %% ../nbs/60_cli.ipynb #908ae84e
 def add_rerun(commands):
     "`signspot rerun NAME...`"
     parser = commands.add_parser('rerun', help='run notebooks of the paper again', formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -350,7 +350,7 @@ def add_rerun(commands):
     parser.add_argument('-o', '--out', type=named, metavar='FILE', help='the executed notebook, of one (default: figures/NAME.ipynb)')
     parser.set_defaults(run=run_rerun)
 
-# %% ../nbs/60_cli.ipynb #0711ea45
+# %% ../nbs/60_cli.ipynb #aed6f917
 def key_value(text: str) -> tuple[str, str]:
     "`'seeds=3'` as `('seeds', '3')`. Raises `BadInput` without an equals sign."
     from signspot.pose import BadInput
@@ -358,13 +358,13 @@ def key_value(text: str) -> tuple[str, str]:
     if not (key.isidentifier() and equals): raise BadInput(f'-p wants KEY=VALUE, not {text!r}')
     return key, value
 
-# %% ../nbs/60_cli.ipynb #99b7c7f4
+# %% ../nbs/60_cli.ipynb #d888b282
 def wanted_parameters(args: argparse.Namespace) -> dict[str, str]:
     "What `-p` and `--preset` ask for; `-p preset=` has the last word."
     parameters = dict(map(key_value, args.parameters))
     return parameters if args.preset is None else {'preset': args.preset} | parameters
 
-# %% ../nbs/60_cli.ipynb #976ffd0d
+# %% ../nbs/60_cli.ipynb #39fcc4b9
 def rerun_one(args: argparse.Namespace) -> int:
     "Run a notebook and say where the result is."
     from signspot.rerun import find_notebook, known_to, rerun
@@ -373,7 +373,7 @@ def rerun_one(args: argparse.Namespace) -> int:
     print(rerun(args.names[0], parameters, args.out))
     return 0
 
-# %% ../nbs/60_cli.ipynb #11a4d5cc
+# %% ../nbs/60_cli.ipynb #52d98b42
 def rerun_many(args: argparse.Namespace) -> int:  # 0, or 2 if any failed
     "Run several notebooks, and say what failed."
     from signspot.pose import BadInput
@@ -383,7 +383,7 @@ def rerun_many(args: argparse.Namespace) -> int:  # 0, or 2 if any failed
     complain(failed, len(failed))
     return 2 if failed else 0
 
-# %% ../nbs/60_cli.ipynb #2d64688b
+# %% ../nbs/60_cli.ipynb #4ed0aa1a
 def run_rerun(args: argparse.Namespace) -> int:
     "List, or run one, or run several."
     from signspot.pose import BadInput
@@ -394,7 +394,7 @@ def run_rerun(args: argparse.Namespace) -> int:
     else: return rerun_many(args)
     return 0
 
-# %% ../nbs/60_cli.ipynb #b4fec4be
+# %% ../nbs/60_cli.ipynb #018af09b
 def build_parser() -> Parser:
     "The command line's grammar."
     parser = Parser(prog='signspot', description='Find a sign in signing.', allow_abbrev=False,
@@ -404,12 +404,12 @@ def build_parser() -> Parser:
     for add in (add_extract, add_corpus, add_prepare, add_train, add_predict, add_spot, add_rerun): add(commands)
     return parser
 
-# %% ../nbs/60_cli.ipynb #62251f25
+# %% ../nbs/60_cli.ipynb #f8a34f2e
 def complaint(error: ValueError) -> str:
     "What to print: one line, or a line for each problem where several were found at once."
     return str(error) if hasattr(error, 'problems') else ' '.join(str(error).split())
 
-# %% ../nbs/60_cli.ipynb #cd734caa
+# %% ../nbs/60_cli.ipynb #a857ef8b
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
     "SIGTERM raises KeyboardInterrupt, once; only the main thread can ask for that."
@@ -423,7 +423,7 @@ def terminated_like_interrupted() -> Iterator[None]:
     try: yield
     finally: signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
-# %% ../nbs/60_cli.ipynb #3b3c44ca
+# %% ../nbs/60_cli.ipynb #4feaf61a
 def obey(argv: list[str] | None) -> int:  # the exit status
     "Run a command; what cannot be used is said in one line."
     from signspot.pose import BadInput
@@ -436,7 +436,7 @@ def obey(argv: list[str] | None) -> int:  # the exit status
         print(f'signspot: {shown(complaint(error))}', file=sys.stderr)
         return 2
 
-# %% ../nbs/60_cli.ipynb #f136eb9b
+# %% ../nbs/60_cli.ipynb #d85fed8a
 def main(argv: list[str] | None = None) -> int:  # the exit status
     "The `signspot` command."
     try:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['begin_spotter', 'spotter_lesson', 'do_spotter_course', 'spotter_course_job']
 
-# %% ../nbs/45_pupil.ipynb #9bd72985
+# %% ../nbs/45_pupil.ipynb #2f1efada
 import json
 import math
 import time
@@ -19,10 +19,11 @@ from .corpus import Corpus
 from .engine import bar
 from .experiment import INGREDIENTS, code_version
 from .pose import atomic
+from .report import tell
 from .signing import sign_corpus
-from .teach import LESSON, TeachConfig, lesson_config, tell, validation_exams
+from .teach import LESSON, TeachConfig, lesson_config, validation_exams
 
-# %% ../nbs/45_pupil.ipynb #c11b77a3
+# %% ../nbs/45_pupil.ipynb #e6807b1e
 def begin_spotter(course: TeachConfig, loss: str, lr: float) -> 'Run':
     "A run of the paper's model, in its 1D form, whose epochs are stretches between exams."
     from signspot.losses import LossConfig
@@ -44,7 +45,7 @@ def spotter_lesson(run, corpus: Corpus, course: TeachConfig, n: int) -> list[flo
     run.model.train()
     return [float(train_step(run, batch_of(corpus, chosen, vary), learning_rate(run.config, n * len(batches) + i, steps))) for i, chosen in enumerate(batches)]
 
-# %% ../nbs/45_pupil.ipynb #80024084
+# %% ../nbs/45_pupil.ipynb #3f05dc63
 def do_spotter_course(job: dict, path: Path):
     "Teach the paper's model; it is in the folder named like the result. Goes on where it was stopped."
     from signspot.train import load_state, save_model, save_state, validate

