@@ -9,7 +9,7 @@ __all__ = ['SHAPE', 'PLACE', 'ELBOW', 'MOVE', 'SEEN', 'SIZE', 'BODY', 'HANDS', '
            'forward_paths', 'Encoded', 'Found', 'Matcher', 'weigh', 'look', 'either', 'probability', 'save_pretrained',
            'from_pretrained', 'holds_matcher', 'bundled']
 
-# %% ../nbs/22_matcher.ipynb #301ebd10
+# %% ../nbs/22_matcher.ipynb #c65d56e5
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -28,12 +28,12 @@ from .pose import BadInput, atomic
 from .prepare import hand_speed
 from .skeleton import LEFT_HAND, RIGHT_HAND
 
-# %% ../nbs/22_matcher.ipynb #79d3e4a2
+# %% ../nbs/22_matcher.ipynb #fcce6bf8
 SHAPE, PLACE, ELBOW, MOVE, SEEN, SIZE, BODY = slice(0, 40), slice(40, 42), slice(44, 46), slice(46, 48), 48, 49, 50
 HANDS = (LEFT_HAND, RIGHT_HAND)
 WIDTH = 51   # columns
 
-# %% ../nbs/22_matcher.ipynb #a7b59368
+# %% ../nbs/22_matcher.ipynb #b7ec32b4
 def hand_sizes(frames: np.ndarray,   # (N, 50, 2)
                present: np.ndarray,  # bool (N, 2)
                lengths: np.ndarray,  # int (C,) frames of each clip
@@ -47,7 +47,7 @@ def hand_sizes(frames: np.ndarray,   # (N, 50, 2)
     rank = np.cumsum(count) - count + np.maximum(np.ceil(.9 * count).astype(int) - 1, 0)
     return np.where(count > 0, np.maximum(ordered[rank.clip(0, len(ordered) - 1)], 1e-3), 1).astype('float32')
 
-# %% ../nbs/22_matcher.ipynb #8fc1264d
+# %% ../nbs/22_matcher.ipynb #a96066e7
 def steps(x: np.ndarray,        # (N, ...)
           lengths: np.ndarray,  # int (C,) frames of each clip
          ) -> np.ndarray:       # (N, ...)
@@ -57,7 +57,7 @@ def steps(x: np.ndarray,        # (N, ...)
     before, after = np.maximum(t - 1, end - np.repeat(lengths, lengths)), np.minimum(t + 1, end - 1)
     return (x[after] - x[before]) / np.maximum(after - before, 1).reshape(-1, *[1] * (x.ndim - 1))
 
-# %% ../nbs/22_matcher.ipynb #c948f63e
+# %% ../nbs/22_matcher.ipynb #e9f9888e
 def hand_features(frames: np.ndarray,   # (N, 50, 2) prepared clips, end to end
                   present: np.ndarray,  # bool (N, 2) left, right hand really seen
                   lengths: np.ndarray,  # int (C,) frames of each clip
@@ -71,7 +71,7 @@ def hand_features(frames: np.ndarray,   # (N, 50, 2) prepared clips, end to end
     rest = np.stack([present, np.broadcast_to(size, present.shape), np.ones(present.shape)], 2)
     return np.concatenate([pairs.reshape(len(frames), 2, 48), rest], 2).astype('float32')
 
-# %% ../nbs/22_matcher.ipynb #1356550b
+# %% ../nbs/22_matcher.ipynb #93b03ed1
 def cores(frames: np.ndarray,    # (N, 50, 2)
           lengths: np.ndarray,   # int (C,)
           still: float = .3,     # shoulder widths a second up to which a hand is held
@@ -86,7 +86,7 @@ def cores(frames: np.ndarray,    # (N, 50, 2)
     kept = ~(held & follows) & ((end < 0) | ((t >= begin) & (t <= end)))
     return kept | (np.bincount(clip[kept], minlength=len(lengths)) < 4)[clip]
 
-# %% ../nbs/22_matcher.ipynb #e38beea1
+# %% ../nbs/22_matcher.ipynb #92955cd6
 def moments(x: np.ndarray,        # (N, ...) clips end to end
             kept: np.ndarray,     # bool (N,) at least one frame of each clip
             lengths: np.ndarray,  # int (C,)
@@ -100,7 +100,7 @@ def moments(x: np.ndarray,        # (N, ...) clips end to end
     share = (at - low).astype('float32').reshape(*at.shape, *[1] * (x.ndim - 1))
     return x[where[first + low]] * (1 - share) + x[where[first + high]] * share
 
-# %% ../nbs/22_matcher.ipynb #0faba849
+# %% ../nbs/22_matcher.ipynb #fb34a12a
 @dataclass(frozen=True)
 class MatcherConfig:
     "Sizes of the network, and how its logit becomes a probability. Raises `BadInput` for a value that cannot be."
@@ -113,8 +113,9 @@ class MatcherConfig:
     channels: int = 16    # of the map
     spread: tuple[int, ...] = (1, 1, 2)      # dilations of the map's convolutions
     reach: int = 3        # most sentence frames between two moments
-    sharpness: float = 1. # of the probability: sigmoid(sharpness * (logit + shift)); fitted on held-out pairs
+    sharpness: float = 1. # of the probability: see `probability`; these three are fitted on held-out pairs
     shift: float = 0.
+    blind: float = 0.     # taken off the logit where no hand was seen at all
     sure: float = .8      # from this probability on, for or against, it is an answer; below, wrong more than one time in five, "not sure"
 
     def __post_init__(self):
@@ -122,7 +123,7 @@ class MatcherConfig:
         sizes = {name: getattr(self, name) for name in ('rows', 'hand', 'd', 'heads', 'head', 'channels', 'reach')}
         for name, size in [*sizes.items(), *(('dilations', k) for k in self.dilations), *(('spread', k) for k in self.spread)]:
             if type(size) is not int or not 1 <= size <= 4096: raise BadInput(f'matcher: {name} is {size!r}, but must be a whole number from 1 to 4096')
-        if not (0 < self.sharpness < math.inf and math.isfinite(self.shift) and .5 <= self.sure <= 1): raise BadInput(f'matcher: sharpness must be above 0, shift a number, sure from 0.5 to 1, not {self.sharpness}, {self.shift}, {self.sure}')
+        if not (0 < self.sharpness < math.inf and math.isfinite(self.shift) and math.isfinite(self.blind) and .5 <= self.sure <= 1): raise BadInput(f'matcher: sharpness must be above 0, shift and blind numbers, sure from 0.5 to 1, not {self.sharpness}, {self.shift}, {self.blind}, {self.sure}')
 
     @property
     def blur(self) -> int:
@@ -134,13 +135,13 @@ class MatcherConfig:
         "How many frames before its end a path, and the scores along it, may depend on."
         return self.reach * (self.rows - 1) + sum(self.spread)
 
-# %% ../nbs/22_matcher.ipynb #d75b87ec
+# %% ../nbs/22_matcher.ipynb #69802b5e
 LAGS = (1, 2, 3, 4)             # frames
 TURN = 4 * len(LAGS)            # columns
 SMALL = .08                     # shoulder widths a wrist must travel for an arrow of half the length
 FORTH = lambda lag: slice(WIDTH + 4 * (lag - 1), WIDTH + 4 * lag)   # the columns of one lag: there, and back
 
-# %% ../nbs/22_matcher.ipynb #43c36902
+# %% ../nbs/22_matcher.ipynb #cf1dc069
 def later(x: Tensor,   # (B, T, ...)
           k: int,      # frames; below 0: earlier
          ) -> Tensor:  # (B, T, ...) zeros where there is none
@@ -149,7 +150,7 @@ def later(x: Tensor,   # (B, T, ...)
     gap = torch.zeros_like(x[:, :abs(k)])
     return torch.cat([x[:, k:], gap] if k > 0 else [gap, x[:, :k]], 1)
 
-# %% ../nbs/22_matcher.ipynb #f5d22584
+# %% ../nbs/22_matcher.ipynb #65c53bba
 def with_directions(x: Tensor,     # (B, T, 2, WIDTH)
                     mask: Tensor,  # bool (B, T)
                    ) -> Tensor:    # (B, T, 2, WIDTH + TURN)
@@ -161,14 +162,14 @@ def with_directions(x: Tensor,     # (B, T, 2, WIDTH)
             arrows.append(step / (step.norm(dim=-1, keepdim=True) + SMALL))
     return torch.cat([x, *arrows], -1)
 
-# %% ../nbs/22_matcher.ipynb #dfc24579
+# %% ../nbs/22_matcher.ipynb #efb5dd57
 def without_hands(x: Tensor) -> Tensor:  # (B, T, 2, WIDTH)
     "As if no hand had been tracked."
     x = x.clone()
     x[..., SHAPE], x[..., SEEN], x[..., SIZE] = 0, 0, 1
     return x
 
-# %% ../nbs/22_matcher.ipynb #16abe9a9
+# %% ../nbs/22_matcher.ipynb #97715238
 def without_body(x: Tensor,      # (B, T, 2, WIDTH)
                  mask: Tensor,   # bool (B, T)
                  unit: Tensor,   # (B,) by how much lengths are off
@@ -183,7 +184,7 @@ def without_body(x: Tensor,      # (B, T, 2, WIDTH)
     x[..., PLACE.start:MOVE.stop] *= unit[:, None, None, None]
     return x * m
 
-# %% ../nbs/22_matcher.ipynb #2d431d7c
+# %% ../nbs/22_matcher.ipynb #435d8f38
 class Temporal(nn.Module):
     "A residual convolution over time."
     def __init__(self, d: int, dilation: int):
@@ -193,7 +194,7 @@ class Temporal(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # (B, d, T), (B, 1, T)
         return x + self.out(F.gelu(self.conv(F.gelu(self.norm(x)) * mask))) * mask
 
-# %% ../nbs/22_matcher.ipynb #85fde0d2
+# %% ../nbs/22_matcher.ipynb #3e3cd79d
 class FrameVectors(nn.Module):
     "Both hands of every frame -> a vector."
     def __init__(self, c: MatcherConfig):
@@ -214,7 +215,7 @@ class FrameVectors(nn.Module):
         for layer in self.temporal: y = layer(y, mask)
         return self.norm(y.transpose(1, 2))
 
-# %% ../nbs/22_matcher.ipynb #23169623
+# %% ../nbs/22_matcher.ipynb #6df86f5c
 UNSEEN = .7   # the shape distance assumed where a hand was not seen: about that of two unlike handshapes (as in `dtw`)
 
 def hand_distances(q: Tensor,   # (P, R, 2, WIDTH + TURN)
@@ -228,7 +229,7 @@ def hand_distances(q: Tensor,   # (P, R, 2, WIDTH + TURN)
         found += [torch.where(seen > 0, apart(SHAPE) / 20 ** .5, UNSEEN), apart(PLACE), apart(MOVE), seen, q[:, :, h, FORTH(4)] @ s[:, :, h, FORTH(2)].transpose(1, 2) / 2]
     return torch.stack(found, 1)
 
-# %% ../nbs/22_matcher.ipynb #8fd6dd47
+# %% ../nbs/22_matcher.ipynb #1a70dbb0
 NEVER = -1e4   # the logarithm of next to nothing; finite, so that gradients stay numbers
 
 def forward_paths(score: Tensor,   # (P, R, T) of every cell
@@ -248,7 +249,7 @@ def forward_paths(score: Tensor,   # (P, R, T) of every cell
         total = total + score[:, i]
     return total, begin, end
 
-# %% ../nbs/22_matcher.ipynb #e21dd9a7
+# %% ../nbs/22_matcher.ipynb #333c57cd
 class Encoded(NamedTuple):
     "Clips as the map needs them. W ways (2 for queries: as it is, mirrored; 1 for sentences) of B clips of T frames or moments."
     hands: Tensor   # (W, B, T, 2, WIDTH + TURN)
@@ -256,14 +257,14 @@ class Encoded(NamedTuple):
     side: Tensor    # (W, B, T, channels) what the map gets of this clip alone
     vector: Tensor  # (W, B, T, d)
 
-# %% ../nbs/22_matcher.ipynb #438f73fb
+# %% ../nbs/22_matcher.ipynb #a227dad5
 class Found(NamedTuple):
     "What the map says, for every frame at which the sign may end."
     total: Tensor  # (P, T) log-sum of paths
     begin: Tensor  # (P, T) frames
     end: Tensor    # (P, T) frames
 
-# %% ../nbs/22_matcher.ipynb #c37d6148
+# %% ../nbs/22_matcher.ipynb #e90058c4
 class Matcher(nn.Module):
     "Frames as vectors, a map of query against sentence, all paths through it."
     def __init__(self, config: MatcherConfig = MatcherConfig()):
@@ -306,7 +307,7 @@ class Matcher(nn.Module):
         "Is the sign anywhere?"
         return torch.logsumexp(total, 1) - self.crowd * frames.log() + self.bias
 
-# %% ../nbs/22_matcher.ipynb #4a034f6a
+# %% ../nbs/22_matcher.ipynb #797c2796
 def weigh(self: Matcher, vector: Tensor) -> Tensor:  # (Q, R, d) -> (3, Q, R)
     "Of each moment: its weight, what it says about the beginning, and about the end; each adds up to one. The last two may be negative: a sign goes on beyond the first and last moments."
     place = torch.linspace(0, 1, vector.shape[1], device=vector.device).expand(len(vector), -1).unsqueeze(2)
@@ -316,7 +317,7 @@ def weigh(self: Matcher, vector: Tensor) -> Tensor:  # (Q, R, d) -> (3, Q, R)
 
 Matcher.weigh = weigh
 
-# %% ../nbs/22_matcher.ipynb #caa2e458
+# %% ../nbs/22_matcher.ipynb #0ed4d849
 def look(self: Matcher, query: Encoded, sentence: Encoded,
          pairs: Tensor,         # int (P, 2)
          mask: Tensor,          # bool (S, T) of the sentences
@@ -337,18 +338,21 @@ def look(self: Matcher, query: Encoded, sentence: Encoded,
 
 Matcher.look = look
 
-# %% ../nbs/22_matcher.ipynb #530e1b20
+# %% ../nbs/22_matcher.ipynb #3b7cdb7c
 def either(found: Found) -> Found:  # (W, P, T) each -> (P, T)
     "Of all ways together."
     share = found.total.softmax(0)
     return Found(torch.logsumexp(found.total, 0), (share * found.begin).sum(0), (share * found.end).sum(0))
 
-# %% ../nbs/22_matcher.ipynb #f20ed287
-def probability(model: Matcher, logit: Tensor) -> np.ndarray:
+# %% ../nbs/22_matcher.ipynb #0306fcc0
+def probability(model: Matcher, logit: Tensor,
+                seen: float = 1.,   # share of frames with a hand, of the query or of the signing, whichever has fewer
+               ) -> np.ndarray:
     "Calibrated."
-    return torch.sigmoid(model.config.sharpness * (logit + model.config.shift)).numpy()
+    config = model.config
+    return torch.sigmoid(config.sharpness * (logit + config.shift - config.blind * (1 - math.sqrt(seen)))).numpy()
 
-# %% ../nbs/22_matcher.ipynb #25900184
+# %% ../nbs/22_matcher.ipynb #c5d118f9
 def save_pretrained(self: Matcher, folder: str | Path) -> Path:
     "Write `model.safetensors` and `config.json`."
     from safetensors.torch import save_file
@@ -357,7 +361,7 @@ def save_pretrained(self: Matcher, folder: str | Path) -> Path:
     with atomic(folder / 'config.json') as part: part.write_text(json.dumps({'kind': 'matcher'} | asdict(self.config), indent=1) + '\n')
     return folder
 
-# %% ../nbs/22_matcher.ipynb #40305469
+# %% ../nbs/22_matcher.ipynb #fd04d764
 def from_pretrained(folder: str | Path) -> Matcher:
     "Read a folder, ready to use. Raises `BadInput` for one that holds no matcher."
     from safetensors import SafetensorError
@@ -382,7 +386,7 @@ def holds_matcher(folder: str | Path) -> bool:
 
 Matcher.save_pretrained, Matcher.from_pretrained = save_pretrained, staticmethod(from_pretrained)
 
-# %% ../nbs/22_matcher.ipynb #e4df77f0
+# %% ../nbs/22_matcher.ipynb #2548e837
 @lru_cache
 def bundled() -> Matcher:
     "The matcher that comes with the library."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['begin_spotter', 'spotter_lesson', 'do_spotter_course', 'spotter_course_job']
 
-# %% ../nbs/45_pupil.ipynb #2f1efada
+# %% ../nbs/45_pupil.ipynb #0df5cb0f
 import json
 import math
 import time
@@ -23,7 +23,7 @@ from .report import tell
 from .signing import sign_corpus
 from .teach import LESSON, TeachConfig, lesson_config, validation_exams
 
-# %% ../nbs/45_pupil.ipynb #e6807b1e
+# %% ../nbs/45_pupil.ipynb #43cb567b
 def begin_spotter(course: TeachConfig, loss: str, lr: float) -> 'Run':
     "A run of the paper's model, in its 1D form, whose epochs are stretches between exams."
     from signspot.losses import LossConfig
@@ -45,10 +45,11 @@ def spotter_lesson(run, corpus: Corpus, course: TeachConfig, n: int) -> list[flo
     run.model.train()
     return [float(train_step(run, batch_of(corpus, chosen, vary), learning_rate(run.config, n * len(batches) + i, steps))) for i, chosen in enumerate(batches)]
 
-# %% ../nbs/45_pupil.ipynb #3f05dc63
+# %% ../nbs/45_pupil.ipynb #b1aabf8d
 def do_spotter_course(job: dict, path: Path):
     "Teach the paper's model; it is in the folder named like the result. Goes on where it was stopped."
     from signspot.train import load_state, save_model, save_state, validate
+    import torch
     course, folder, every = TeachConfig(**job['course']), path.with_suffix(''), 25
     run, exams, lessons = begin_spotter(course, job['loss'], job['lr']), validation_exams(job['sentences'], course.inventory), math.ceil(course.pairs / LESSON)
     if (folder / 'state.safetensors').exists(): load_state(run, folder / 'state.safetensors')
@@ -61,7 +62,7 @@ def do_spotter_course(job: dict, path: Path):
         tell(f'{(n + 1) * LESSON:>9,} pairs  loss {log[-1]["loss"]:.3f}  ' + '  '.join(f'{name}: auc {log[-1][name]["auc"]:.3f} accuracy {log[-1][name]["accuracy"]:.3f}' for name in exams))
         losses, began = [], time.perf_counter()
     save_model(run.model.module, folder)
-    with atomic(path) as part: part.write_text(json.dumps(job | {'log': log, 'minutes': round(sum(entry['seconds'] for entry in log) / 60, 2)}, indent=1))
+    with atomic(path) as part: part.write_text(json.dumps(job | {'log': log, 'threads': torch.get_num_threads(), 'minutes': round(sum(entry['seconds'] for entry in log) / 60, 2)}, indent=1))
 
 def spotter_course_job(course: TeachConfig, loss: str = 'bce', lr: float = 1e-3, sentences: int = 400) -> dict:
     "The paper's model on the lessons of a course."

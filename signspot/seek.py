@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WINDOW', 'NEAR', 'overlapping', 'Signing', 'read', 'Query', 'ask_for', 'seek', 'Answer', 'answer']
 
-# %% ../nbs/26_seek.ipynb #7b6f2811
+# %% ../nbs/26_seek.ipynb #50a5bc9f
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from .matcher import NEVER, Encoded, Found, Matcher, cores, hand_features, momen
 from .pose import BadInput
 from .prepare import Prepared
 
-# %% ../nbs/26_seek.ipynb #4f812079
+# %% ../nbs/26_seek.ipynb #08de10d1
 def overlapping(frames: int, width: int, before: int, after: int) -> Iterator[tuple[slice, slice]]:  # what to look at; which part of it to keep
     "Windows whose kept parts lie end to end."
     for first in range(0, frames, width):
@@ -25,15 +25,16 @@ def overlapping(frames: int, width: int, before: int, after: int) -> Iterator[tu
         low, high = max(0, first - before), min(frames, last + after)
         yield slice(low, high), slice(first - low, last - low)
 
-# %% ../nbs/26_seek.ipynb #24ad8266
+# %% ../nbs/26_seek.ipynb #4c88c204
 @dataclass(frozen=True)
 class Signing:
     "A clip of signing, encoded once."
     encoded: Encoded   # one way, one clip, T frames
+    seen: float        # share of frames with a hand
 
     def __len__(self) -> int: return self.encoded.vector.shape[2]
 
-# %% ../nbs/26_seek.ipynb #eba3d6e3
+# %% ../nbs/26_seek.ipynb #40e40ca4
 WINDOW = 2048   # frames (almost three minutes) looked at at once; changes the memory it takes, not the result
 
 @torch.inference_mode()
@@ -44,17 +45,18 @@ def read(model: Matcher, clip: Prepared,
     x = torch.from_numpy(hand_features(clip.frames, clip.present, np.array([len(clip)])))[None]
     if not body: x = without_body(x, x.new_ones(x.shape[:2], dtype=torch.bool), x.new_ones(1))
     parts = [Encoded(*(z[:, :, keep] for z in model.encode(x[:, look]))) for look, keep in overlapping(len(clip), window, model.config.blur, model.config.blur)]
-    return Signing(Encoded(*(torch.cat(z, 2) for z in zip(*parts))))
+    return Signing(Encoded(*(torch.cat(z, 2) for z in zip(*parts))), clip.seen)
 
-# %% ../nbs/26_seek.ipynb #ab1eb31c
+# %% ../nbs/26_seek.ipynb #87d87c6b
 @dataclass(frozen=True)
 class Query:
     "One sign, shown by one or more example clips, encoded once."
     encoded: Encoded   # two ways, K clips, `rows` moments
+    seen: float        # share of frames with a hand, mean of the clips
 
     def __len__(self) -> int: return self.encoded.vector.shape[1]
 
-# %% ../nbs/26_seek.ipynb #64ae24a8
+# %% ../nbs/26_seek.ipynb #7a1d7b2e
 @torch.inference_mode()
 def ask_for(model: Matcher, examples: Sequence[Prepared],
             body: Sequence[bool] = (),   # of each: False if only the hands were seen; left out: True
@@ -67,9 +69,9 @@ def ask_for(model: Matcher, examples: Sequence[Prepared],
     x = torch.from_numpy(x)
     lacking = ~torch.tensor([True] * len(x) if not body else list(body))
     if lacking.any(): x[lacking] = without_body(x[lacking], x.new_ones(x[lacking].shape[:2], dtype=torch.bool), x.new_ones(int(lacking.sum())))
-    return Query(model.encode(x, query=True))
+    return Query(model.encode(x, query=True), float(np.mean([clip.seen for clip in examples])))
 
-# %% ../nbs/26_seek.ipynb #2f83f125
+# %% ../nbs/26_seek.ipynb #9ade071f
 @torch.inference_mode()
 def seek(model: Matcher, query: Query, signing: Signing, window: int = WINDOW) -> Found:  # one row, (1, T)
     "Where the sign may end."
@@ -82,7 +84,7 @@ def seek(model: Matcher, query: Query, signing: Signing, window: int = WINDOW) -
     share = (total - total.max(0).values).softmax(0)
     return Found(total.mean(0, keepdim=True), (share * begin).sum(0, keepdim=True), (share * end).sum(0, keepdim=True))
 
-# %% ../nbs/26_seek.ipynb #dc3f228e
+# %% ../nbs/26_seek.ipynb #5a662f06
 NEAR = 3   # frames; ends this close are one occurrence
 
 @dataclass(frozen=True)
@@ -92,13 +94,13 @@ class Answer:
     score: np.ndarray   # (T,) 0 to 1, of each stretch
     span: np.ndarray    # (T, 2) its first frame, one after its last; fractions
 
-# %% ../nbs/26_seek.ipynb #9d955ac7
+# %% ../nbs/26_seek.ipynb #d301b448
 @torch.inference_mode()
 def answer(model: Matcher, query: Query, signing: Signing) -> Answer:
     "Ask a clip for a sign."
-    found, frames = seek(model, query, signing), torch.tensor([float(len(signing))])
+    found, frames, seen = seek(model, query, signing), torch.tensor([float(len(signing))]), min(query.seen, signing.seen)
     near = F.pad(found.total, (NEAR, NEAR), value=NEVER).unfold(1, 2 * NEAR + 1, 1)             # (1, T, 7)
     stretch = model.logit(near.flatten(0, 1), frames)                                            # (T,)
     begin = found.begin[0].clamp(0, len(signing) - 1)
     end = torch.maximum(found.end[0] + 1, begin + 1).clamp(max=len(signing))
-    return Answer(float(probability(model, model.logit(found.total, frames))[0]), probability(model, stretch), torch.stack([begin, end], 1).numpy())
+    return Answer(float(probability(model, model.logit(found.total, frames), seen)[0]), probability(model, stretch, seen), torch.stack([begin, end], 1).numpy())

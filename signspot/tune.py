@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['askable', 'held_out', 'TuneConfig', 'parts_of', 'tune_epoch', 'begun_with', 'tune', 'best', 'note', 'in_words']
 
-# %% ../nbs/27_tune.ipynb #9826d0ac
+# %% ../nbs/27_tune.ipynb #af67d379
 import json
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from .matcher import Matcher
 from .pose import BadInput, atomic
 from .teach import Course, Lesson, TeachConfig, as_lesson, batch_of, batches, begin, calibrated, check_folder, examine, make_lesson, read_course, report, rob, set_scale, teach_step, write_course
 
-# %% ../nbs/27_tune.ipynb #f7c8e108
+# %% ../nbs/27_tune.ipynb #3a41bdd8
 def askable(corpus: Corpus, seed: int = 0) -> Corpus:
     "A corpus with labelled pairs: its own, or composed. Raises `BadInput` where there is nothing to learn from."
     if len(corpus):
@@ -33,7 +33,7 @@ def askable(corpus: Corpus, seed: int = 0) -> Corpus:
     signers = np.unique(corpus.signer[corpus.kind == 'query'])
     return compose(corpus, ComposeConfig(sentences=max(50, 2 * int((corpus.kind == 'query').sum())), one_signer='' not in signers and len(signers) > 1), seed)
 
-# %% ../nbs/27_tune.ipynb #2439a916
+# %% ../nbs/27_tune.ipynb #8a81bb5a
 def held_out(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, Corpus]:  # to learn from, to check with
     "Two corpora without a recording in common; without a query clip, or failing that a pair, where recordings are shared by all."
     for by in ('clip', 'sentence', 'pair'):
@@ -44,7 +44,7 @@ def held_out(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, Corpu
             last = BadInput(f'{corpus.name}: too few pairs to hold some of both labels out')
     raise last
 
-# %% ../nbs/27_tune.ipynb #0fb9da88
+# %% ../nbs/27_tune.ipynb #83024d70
 @dataclass(frozen=True)
 class TuneConfig:
     "How to tune. Raises `BadInput` for a value that cannot be."
@@ -62,7 +62,7 @@ class TuneConfig:
         if not 0 <= self.generated <= 100: raise BadInput(f'tuning: generated is {self.generated}, but must be from 0 to 100')
         if not 0 < self.check < 1: raise BadInput(f'tuning: check is {self.check}, but must lie between 0 and 1')
 
-# %% ../nbs/27_tune.ipynb #6fd74a6d
+# %% ../nbs/27_tune.ipynb #b9bb954f
 def parts_of(own: Lesson, config: TuneConfig, teaching: TeachConfig, epoch: int, rows: int) -> list[tuple[Lesson, np.ndarray]]:
     "An epoch's batches, one's own and generated ones mixed: lesson, positions of its pairs."
     rng = np.random.default_rng([config.seed, epoch])
@@ -74,7 +74,7 @@ def parts_of(own: Lesson, config: TuneConfig, teaching: TeachConfig, epoch: int,
         wanted, n = wanted - len(taken), n + 1
     return [parts[i] for i in rng.permutation(len(parts))]
 
-# %% ../nbs/27_tune.ipynb #166973cf
+# %% ../nbs/27_tune.ipynb #55b0c600
 def tune_epoch(course: Course, own: Lesson, config: TuneConfig, epoch: int) -> float:  # mean loss
     "One pass over one's own pairs. Several processes share the batches."
     fabric, rows = course.fabric, course.model.config.rows
@@ -85,14 +85,14 @@ def tune_epoch(course: Course, own: Lesson, config: TuneConfig, epoch: int) -> f
     losses = [teach_step(course, fabric.to_device(rob(batch_of(lesson, chosen), rng, course.config.lost)), config.epochs * len(mine)) for lesson, chosen in mine]
     return float(torch.stack(losses).mean())
 
-# %% ../nbs/27_tune.ipynb #af302d27
+# %% ../nbs/27_tune.ipynb #166f0bde
 def begun_with(matcher: Matcher | None, seed: int) -> Matcher:
     "A copy, or new weights from the seed."
     if matcher is not None: return deepcopy(matcher)
     torch.manual_seed(seed)
     return Matcher()
 
-# %% ../nbs/27_tune.ipynb #3cfb7eb7
+# %% ../nbs/27_tune.ipynb #5f5b12db
 def tune(matcher: Matcher | None,           # to begin with; None: from nothing
          learn: Corpus, check: Corpus,      # labelled pairs
          folder: str | Path,                # for the state, the log, and the best matcher
@@ -118,7 +118,7 @@ def tune(matcher: Matcher | None,           # to begin with; None: from nothing
     course.fabric.barrier()
     return Matcher.from_pretrained(folder)   # `note` has written it
 
-# %% ../nbs/27_tune.ipynb #9e1cdf58
+# %% ../nbs/27_tune.ipynb #b8282d62
 def best(log: list[dict]) -> int:
     "The epoch of highest ROC-AUC on what was held out; of equals the earliest."
     return max(range(len(log)), key=lambda i: (log[i]['auc'], -i))
@@ -130,7 +130,7 @@ def note(course: Course, exam: Lesson, folder: Path, entry: dict):
     if course.fabric.is_global_zero:
         with atomic(folder / 'log.json') as part: part.write_text(json.dumps(course.log, indent=1) + '\n')
     if best(course.log) != len(course.log) - 1 or not course.fabric.is_global_zero: return
-    if len(exam.corpus) >= 100 and course.log[-1]['auc'] > .5: calibrated(course.kept, said.logit, exam.corpus.label)
+    if len(exam.corpus) >= 100 and course.log[-1]['auc'] > .5: calibrated(course.kept, exam.corpus)
     course.kept.save_pretrained(folder)
 
 def in_words(entry: dict) -> str:

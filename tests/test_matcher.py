@@ -16,7 +16,7 @@ from signspot.pose import BadInput
 from signspot.prepare import Prepared
 from signspot.seek import answer, ask_for, read, seek
 from signspot.signing import SigningConfig, sign_corpus
-from signspot.teach import as_lesson, batch_of, examine
+from signspot.teach import as_lesson, batch_of, examine, seen_in
 
 SMALL = MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8)
 
@@ -119,7 +119,8 @@ def test_an_answer_does_not_depend_on_batch_or_padding(corpus, model):
     together = examine(model, lesson, 64).logit
     assert np.allclose(together, examine(model, lesson, 1).logit, atol=2e-3)
     alone = [answer(model, ask_for(model, [corpus.prepared(q)]), read(model, corpus.prepared(s))).present for q, s in corpus.pairs.tolist()]
-    assert np.allclose(probability(model, torch.from_numpy(together)), alone, atol=2e-3)
+    said = [float(probability(model, torch.tensor(logit), seen)) for logit, seen in zip(together, seen_in(corpus))]
+    assert np.allclose(said, alone, atol=2e-3)
 
 
 def test_mirrors_do_not_matter(corpus, model):
@@ -190,14 +191,14 @@ def test_the_bundled_matcher_is_small_and_knows_signs_it_never_saw(corpus, model
 def test_kept_and_found_again(tmp_path):
     torch.manual_seed(0)
     network = Matcher(SMALL).eval()
-    network.config = replace(SMALL, sharpness=1.5, shift=-.25, sure=.7)
+    network.config = replace(SMALL, sharpness=1.5, shift=-.25, blind=2., sure=.7)
     again = Matcher.from_pretrained(network.save_pretrained(tmp_path / 'new'))
     assert again.config == network.config and all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values()))
     assert holds_matcher(tmp_path / 'new') and not holds_matcher(tmp_path)
 
 
 @pytest.mark.parametrize('fault, said', [('no folder', 'needs config.json'), ('no weights', 'needs config.json'), ('another kind', 'holds no matcher'), ('a size', 'd is 0'), ('another size', 'is not a matcher'),
-                                         ('an unknown field', 'is not a matcher'), ('not JSON', 'is not a matcher'), ('cut off', 'is not a matcher'), ('NaN', 'damaged'), ('sharpness', 'sharpness')])
+                                         ('an unknown field', 'is not a matcher'), ('not JSON', 'is not a matcher'), ('cut off', 'is not a matcher'), ('NaN', 'damaged'), ('sharpness', 'sharpness'), ('blind', 'blind')])
 def test_faulty_folders_are_refused(fault, said, tmp_path):
     from safetensors.torch import load_file, save_file
     folder = Matcher(SMALL).save_pretrained(tmp_path / 'it')
@@ -212,6 +213,7 @@ def test_faulty_folders_are_refused(fault, said, tmp_path):
     elif fault == 'not JSON': config.write_text('{')
     elif fault == 'cut off': weights.write_bytes(weights.read_bytes()[:1000])
     elif fault == 'sharpness': change(sharpness=-1)
+    elif fault == 'blind': change(blind=float('inf'))
     else: save_file({name: torch.full_like(t, float('nan')) if t.is_floating_point() else t for name, t in load_file(weights).items()}, weights)
     with pytest.raises(BadInput, match=said): Matcher.from_pretrained(folder)
 

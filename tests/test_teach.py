@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from signspot.matcher import Matcher, MatcherConfig
+from signspot.beyond import calibration_error
+from signspot.harm import harm
+from signspot.matcher import Matcher, MatcherConfig, bundled, probability
 from signspot.phonology import VALUES, encode
 from signspot.pose import BadInput
 from signspot.signing import SigningConfig, lexicon_for, sign_corpus
-from signspot.teach import (LESSON, RECIPE, TeachConfig, as_lesson, batch_of, batches, calibrated, codes_of, examine, lesson_config, make_lesson, occurrences_of, report, rob, targets,
-                            teach, validation_exams)
+from signspot.teach import (LESSON, RECIPE, TeachConfig, as_lesson, batch_of, batches, codes_of, examine, fitted, lesson_config, make_lesson, occurrences_of, report, rob,
+                            seen_in, targets, teach, validation_exams)
 
 SMALL = MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8)
 
@@ -141,7 +143,6 @@ def test_configs_that_cannot_be(wrong):
 def test_asked_about_other_sentences_it_is_chance():
     "Each query with the next sentence in its own's place, the labels left: whoever is better than chance knows them from the query."
     from sklearn.metrics import roc_auc_score
-    from signspot.matcher import bundled
     exam = validation_exams(60)['unseen']
     other = np.roll(exam.pairs[:, 1], 4)                                           # four pairs of a sentence stand together
     assert (other != exam.pairs[:, 1]).all()
@@ -153,8 +154,27 @@ def test_asked_about_other_sentences_it_is_chance():
 
 def test_calibration_finds_the_curve_that_made_the_labels():
     rng = np.random.default_rng(0)
-    logit = rng.normal(0, 3, 20_000)
-    label = (rng.random(20_000) < 1 / (1 + np.exp(-.5 * (logit - 1)))).astype(int)
-    config = calibrated(Matcher(SMALL), logit, label).config
-    assert config.sharpness == pytest.approx(.5, abs=.05) and config.shift == pytest.approx(-1, abs=.15)
-    with pytest.raises(BadInput, match='nothing to calibrate'): calibrated(Matcher(SMALL), -logit, label)
+    logit, seen = rng.normal(0, 3, 20_000), rng.random(20_000)
+    label = (rng.random(20_000) < 1 / (1 + np.exp(-.5 * (logit - 1 - 2 * (1 - np.sqrt(seen)))))).astype(int)
+    config = fitted(SMALL, logit, label, seen)
+    assert config.sharpness == pytest.approx(.5, abs=.05) and config.shift == pytest.approx(-1, abs=.15) and config.blind == pytest.approx(2, abs=.3)
+    blind = fitted(SMALL, logit, label, np.zeros(20_000))                           # nothing to tell `blind` by
+    assert blind.sharpness == pytest.approx(.5, abs=.05) and blind.shift - blind.blind == pytest.approx(-1 - 2 / 3, abs=.15)
+    with pytest.raises(BadInput, match='nothing to calibrate'): fitted(SMALL, -logit, label, seen)
+
+
+def test_hands_seen_are_those_of_the_poorer_clip():
+    corpus = sign_corpus(SigningConfig(signs=10, sentences=4, part='validation'), 0)
+    seen = seen_in(corpus)
+    for p, (q, s) in enumerate(corpus.pairs.tolist()): assert seen[p] == pytest.approx(min(corpus.prepared(q).seen, corpus.prepared(s).seen))
+    assert (seen_in(harm(corpus, 'lost hands', 1.)) == 0).all()
+
+
+@pytest.mark.parametrize('dose', [0., .3, 1.])
+def test_the_librarys_own_probabilities_hold_with_and_without_hands(dose):
+    exam = validation_exams(100)['unseen']
+    exam = harm(exam, 'lost hands', dose) if dose else exam
+    model = bundled()
+    said = np.concatenate([probability(model, torch.tensor([x]), s) for x, s in zip(examine(model, exam).logit, seen_in(exam))])
+    assert calibration_error(exam.label, said) < .1
+    if dose == 1: assert calibration_error(exam.label, probability(model, torch.tensor(examine(model, exam).logit))) > .3
