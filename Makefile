@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv table2 paper weights smoke list test lab site readme card publish export clean
+.PHONY: help venv table2 paper weights beyond smoke list test lab site readme card publish export clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ paper: $(INSTALLED)  ## rerun every notebook of the paper (PRESET as above; cpu:
 
 weights: $(INSTALLED)  ## teach the matcher again from nothing, into signspot/weights (within two hours on two cores; goes on where it was stopped)
 	@$(BIN)/signspot rerun weights
+
+beyond: $(INSTALLED)  ## the matcher beside DTW and the paper's model, on made-up signing and on recordings (about two hours on two cores; goes on where it was stopped)
+	@$(BIN)/signspot rerun inventory beyond national cost
 
 smoke: $(INSTALLED)  ## every notebook of the paper in minutes, to see that all runs; its numbers mean nothing
 	@$(BIN)/signspot rerun all --preset smoke

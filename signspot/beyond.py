@@ -7,7 +7,7 @@ __all__ = ['RECORDINGS', 'DEVELOPMENT', 'MADE', 'Answers', 'KEPT', 'MODULES', 'b
            'dtw_answers', 'matcher_answers', 'spotter_answers', 'window_pairs', 'occurrences', 'sit', 'bundled_id',
            'exam_job', 'is_recorded', 'do_exam', 'calibration_error', 'Paper', 'marked', 'counted', 'measured']
 
-# %% ../nbs/44_beyond.ipynb #df12aa4d
+# %% ../nbs/44_beyond.ipynb #71b3f49b
 import hashlib
 import json
 import time
@@ -31,7 +31,7 @@ from .signing import SigningConfig, sign_corpus
 from .spans import average_precision, claims, distinct
 from .spotting import Candidates, Clip, by_dtw, windows
 
-# %% ../nbs/44_beyond.ipynb #5e58bac1
+# %% ../nbs/44_beyond.ipynb #76ff7345
 RECORDINGS = {'asl_traduttore14': ('asl_traduttore14.npz', 'block'), 'isl_kinect30': ('isl_kinect30.npz', 'signer')}
 DEVELOPMENT = {'asl_traduttore14': ('block 0', 'block 1'), 'isl_kinect30': 3}   # these blocks; the first three signers by name
 
@@ -46,7 +46,7 @@ def people(name: str, clips: Corpus, part: str) -> np.ndarray:  # bool (N,)
     chosen = DEVELOPMENT[name] if isinstance(DEVELOPMENT[name], tuple) else np.unique(clips.signer)[:DEVELOPMENT[name]]
     return np.isin(clips.signer, chosen) == (part == 'development')
 
-# %% ../nbs/44_beyond.ipynb #96e1785a
+# %% ../nbs/44_beyond.ipynb #db630c11
 def recorded(name: str, part: str, recordings: str | Path, sentences: int = 400) -> Corpus:
     "Sentences of two to four signs composed from real clips of isolated signs; queries by others than the sentence's signer. Raises `BadInput` where the recordings are not there."
     file, unit = RECORDINGS[name]
@@ -56,7 +56,7 @@ def recorded(name: str, part: str, recordings: str | Path, sentences: int = 400)
     clips = blocks(clips) if unit == 'block' else clips
     return compose(take_clips(clips, np.flatnonzero(people(name, clips, part))), ComposeConfig(sentences=sentences, signs=(2, 4)), 0)
 
-# %% ../nbs/44_beyond.ipynb #c7264aee
+# %% ../nbs/44_beyond.ipynb #cda2f737
 MADE = SigningConfig(signs=300, sentences=400, queries_per_sign=None, signers=30, part='test')
 
 def exam(name: str, recordings: str | Path = '', sentences: int | None = None) -> Corpus:
@@ -69,7 +69,7 @@ def exam(name: str, recordings: str | Path = '', sentences: int | None = None) -
     if what: return harm(benchmark('unseen', sentences=sentences), what, float(how))
     return benchmark(name, sentences=sentences)
 
-# %% ../nbs/44_beyond.ipynb #c4c3f9db
+# %% ../nbs/44_beyond.ipynb #d880bc49
 Answers = Iterator[Candidates]   # one for each pair, in the corpus's order
 
 def clips_of(corpus: Corpus) -> list[Clip]:
@@ -81,7 +81,7 @@ def dtw_answers(corpus: Corpus) -> Answers:
     clips = clips_of(corpus)
     for q, s in corpus.pairs.tolist(): yield by_dtw([clips[q]], clips[s])
 
-# %% ../nbs/44_beyond.ipynb #46946d68
+# %% ../nbs/44_beyond.ipynb #72545acd
 def matcher_answers(corpus: Corpus, folder: Path | None = None) -> Answers:
     "A matcher; `None` is the one that comes with the library."
     from signspot.matcher import Matcher, bundled
@@ -93,7 +93,7 @@ def matcher_answers(corpus: Corpus, folder: Path | None = None) -> Answers:
         found = answer(model, asked[q], signing[s])
         yield Candidates('matcher', found.present, found.score, found.span, model.config.sure)
 
-# %% ../nbs/44_beyond.ipynb #2426239e
+# %% ../nbs/44_beyond.ipynb #8a47e4ca
 def spotter_answers(corpus: Corpus, folder: Path) -> Answers:
     "The paper's model: the verdict about the whole sentence; places by asking it about windows of each sentence as long as half the query."
     from signspot.train import load_model, predict
@@ -112,7 +112,7 @@ def window_pairs(corpus: Corpus, part: np.ndarray, spans: list[np.ndarray]) -> C
     n = len(clips)
     return Corpus('windows', np.concatenate(clips), np.array([len(c) for c in clips]), np.array(['query'] * len(queries) + ['sentence'] * len(pieces)), np.full(n, ''), np.full(n, ''), pairs, np.zeros(len(pairs), int), fps=corpus.fps)
 
-# %% ../nbs/44_beyond.ipynb #9a78d305
+# %% ../nbs/44_beyond.ipynb #b4b0930f
 KEPT = 8   # candidates of a pair that count, at most
 
 def occurrences(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:  # int (K,) pair, (K, 2)
@@ -123,18 +123,20 @@ def occurrences(corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:  # int (K,) pa
 
 def sit(corpus: Corpus, answers: Answers) -> dict:  # plain JSON
     "Everything that is counted from."
-    score, where, proposed, span = [], [], [], []
+    from signspot.teach import seen_in
+    began, score, where, proposed, span = time.perf_counter(), [], [], [], []
     for p, found in enumerate(bar(answers, 'pairs', len(corpus), unit='pair')):
         score.append(round(float(found.present), 6))
         for i in distinct(found.score, found.span, 0, .3)[:KEPT]:
             where.append(p)
             proposed.append(round(float(found.score[i]), 6))
             span.append([round(float(x), 2) for x in found.span[i]])
+    seconds = time.perf_counter() - began
     true_where, true_span = occurrences(corpus)
-    return {'label': corpus.label.tolist(), 'sentence': corpus.pairs[:, 1].tolist(), 'sign': corpus.gloss[corpus.pairs[:, 0]].tolist(), 'score': score,
+    return {'label': corpus.label.tolist(), 'sentence': corpus.pairs[:, 1].tolist(), 'sign': corpus.gloss[corpus.pairs[:, 0]].tolist(), 'seen': seen_in(corpus).round(4).tolist(), 'score': score, 'seconds': round(seconds, 2),
             'proposals': {'pair': where, 'score': proposed, 'span': span}, 'truth': {'pair': true_where.tolist(), 'span': true_span.tolist()}}
 
-# %% ../nbs/44_beyond.ipynb #09db3ef0
+# %% ../nbs/44_beyond.ipynb #5b4e4231
 MODULES = {'DTW': ('dtw',), 'matcher': ('matcher', 'seek'), "the paper's model": ('encoder', 'spotter', 'train')}
 
 def bundled_id() -> str:  # 16 hexadecimal digits
@@ -166,7 +168,7 @@ def do_exam(job: dict, path: Path):
     result = job | sit(corpus, answers)
     with atomic(path) as part: part.write_text(json.dumps(result | {'minutes': round((time.perf_counter() - began) / 60, 3)}))
 
-# %% ../nbs/44_beyond.ipynb #9a68c208
+# %% ../nbs/44_beyond.ipynb #aa103d24
 def calibration_error(label: np.ndarray, score: np.ndarray, bins: int = 10) -> float:
     "Expected calibration error of probabilities (P,)."
     at = np.minimum((score * bins).astype(int), bins - 1)
@@ -174,7 +176,7 @@ def calibration_error(label: np.ndarray, score: np.ndarray, bins: int = 10) -> f
     gap = np.abs(np.bincount(at, score, bins) - np.bincount(at, label, bins))
     return float(gap.sum() / count.sum())
 
-# %% ../nbs/44_beyond.ipynb #59be318a
+# %% ../nbs/44_beyond.ipynb #75be1182
 @dataclass(frozen=True)
 class Paper:
     "A contestant's answers, ready to be counted in many ways."
@@ -194,7 +196,7 @@ def marked(result: dict) -> Paper:
     label = np.array(result['label'])
     return Paper(label, np.array(result['score']), np.unique(result['sentence'], return_inverse=True)[1], right, of[np.argsort(-score, kind='stable')], np.sort(score)[::-1] > .5, np.bincount(np.array(truth['pair'], int), minlength=len(label)))
 
-# %% ../nbs/44_beyond.ipynb #4fedb395
+# %% ../nbs/44_beyond.ipynb #8d648e6d
 def counted(paper: Paper, times: np.ndarray) -> dict[str, float]:  # (P,) how often each pair is counted
     "Every measure."
     from sklearn.metrics import roc_auc_score
@@ -204,7 +206,7 @@ def counted(paper: Paper, times: np.ndarray) -> dict[str, float]:  # (P,) how of
     return {'accuracy': float(np.average(said == label, weights=times)), 'F1': 2 * hit / max(2 * hit + wrong + missed, 1e-9), 'ROC-AUC': float(roc_auc_score(label, paper.score, sample_weight=times)),
             'AP': average_precision(paper.right, true, weight), 'recall': float((weight * paper.right * paper.sure).sum() / true) if true else float('nan')}
 
-# %% ../nbs/44_beyond.ipynb #e92b2b30
+# %% ../nbs/44_beyond.ipynb #89aa1c8d
 def measured(paper: Paper, draws: int = 1000) -> dict[str, dict[str, float]]:  # measure -> mean, low, high
     "Every measure of all pairs, with 95 % intervals over sentences."
     rng, U = np.random.default_rng(0), paper.unit.max() + 1

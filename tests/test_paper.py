@@ -230,7 +230,7 @@ def test_wrong_reruns_are_one_line_and_leave_nothing(arguments, what, clone, mon
     assert sorted(clone.rglob('*')) == before
 
 
-@pytest.mark.parametrize('name', ['realism', 'corpora'])
+@pytest.mark.parametrize('name', ['realism', 'corpora', 'national', 'beyond'])
 def test_what_needs_recordings_says_so_where_there_are_none(name, clone, monkeypatch, capsys):
     monkeypatch.chdir(clone)
     monkeypatch.delenv('MPLBACKEND', raising=False)
@@ -248,8 +248,8 @@ def test_smoke_of_all_goes_all_the_way(clone, monkeypatch, capsys):
     assert main(['rerun', 'all', '--preset', 'smoke']) == 2
     said = capsys.readouterr()
     failed = [line for line in said.err.splitlines() if line.startswith('signspot: ')]
-    assert len(failed) == 2 and all('does not find' in line for line in failed), said.err[-3000:]
-    names = set(paper_notebooks(clone)) - {'realism', 'corpora'}
+    assert len(failed) == 3 and all('does not find' in line for line in failed), said.err[-3000:]
+    names = set(paper_notebooks(clone)) - {'realism', 'corpora', 'national'}
     assert {path.stem for path in (clone/'figures'/'smoke').glob('*.ipynb')} == names and {path.stem for path in (clone/'figures'/'smoke').glob('*.json')} == names - {'log'}
     assert not list((clone/'figures').glob('*.json'))
     made = [json.loads(path.read_text()) for path in (clone/'figures'/'smoke').glob('*.json')]

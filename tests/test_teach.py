@@ -1,5 +1,7 @@
 "Teaching: lessons that share nothing with what is tested, targets that say what the corpus says, a course that goes on where it was stopped."
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -178,3 +180,29 @@ def test_the_librarys_own_probabilities_hold_with_and_without_hands(dose):
     said = np.concatenate([probability(model, torch.tensor([x]), s) for x, s in zip(examine(model, exam).logit, seen_in(exam))])
     assert calibration_error(exam.label, said) < .1
     if dose == 1: assert calibration_error(exam.label, probability(model, torch.tensor(examine(model, exam).logit))) > .3
+
+
+def test_two_processes_teach_one_matcher(tmp_path):
+    "torchrun: each process has lessons of its own, and both end with the same parameters (what normalisation has seen is each one's own)."
+    script = tmp_path/'two.py'
+    script.write_text(f"""
+import json, os, torch
+import signspot.teach
+from signspot.matcher import MatcherConfig
+torch.set_num_threads(1)
+finish = signspot.teach.finish_course
+def noted(course, *rest):
+    told = [float(t.double().abs().sum()) for t in course.model.parameters()]
+    open({str(tmp_path)!r} + '/rank' + os.environ['RANK'], 'w').write(json.dumps(told))
+    return finish(course, *rest)
+signspot.teach.finish_course = noted
+signspot.teach.teach(MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8), signspot.teach.TeachConfig(pairs=2000, batch=500), {str(tmp_path/'course')!r})
+""")
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', script], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [json.loads((tmp_path/f'rank{n}').read_text()) for n in (0, 1)]
+    assert ranks[0] == ranks[1] and all(np.isfinite(ranks[0]))
+    from safetensors import safe_open
+    with safe_open(tmp_path/'course'/'state.safetensors', 'pt') as file: told = file.metadata()
+    assert told['step'] == '2' and told['lesson'] == '2'                          # two lessons of two batches each, shared by two
+    assert [entry['pairs'] for entry in json.loads(told['log'])] == [2000]
