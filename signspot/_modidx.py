@@ -731,6 +731,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'signspot.seek.Signing.__len__': ('seek.html#signing.__len__', 'signspot/seek.py'),
                                'signspot.seek.answer': ('seek.html#answer', 'signspot/seek.py'),
                                'signspot.seek.ask_for': ('seek.html#ask_for', 'signspot/seek.py'),
+                               'signspot.seek.likely_ends': ('seek.html#likely_ends', 'signspot/seek.py'),
                                'signspot.seek.overlapping': ('seek.html#overlapping', 'signspot/seek.py'),
                                'signspot.seek.read': ('seek.html#read', 'signspot/seek.py'),
                                'signspot.seek.seek': ('seek.html#seek', 'signspot/seek.py')},

@@ -16,7 +16,7 @@ from signspot.pose import BadInput
 from signspot.prepare import Prepared
 from signspot.seek import answer, ask_for, read, seek
 from signspot.signing import SigningConfig, sign_corpus
-from signspot.teach import as_lesson, batch_of, examine, seen_in
+from signspot.teach import as_lesson, batch_of, examine, occurrences_of, seen_in
 
 SMALL = MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8)
 
@@ -157,6 +157,16 @@ def test_where_hands_alone_were_seen_place_in_the_picture_does_not_matter(corpus
     assert not torch.allclose(read(model, clip).encoded.vector, read(model, moved).encoded.vector, atol=1e-2)
     x = torch.from_numpy(one(clip))[None]
     assert not without_body(x, torch.ones(1, len(clip), dtype=torch.bool), torch.ones(1))[..., BODY].any()
+
+
+def test_a_sign_is_told_once(corpus, model):
+    "As many stretches above one half as there are occurrences, or nearly; not the same one again, a little to the left."
+    told, there = [], np.bincount(occurrences_of(corpus)[:, 0], minlength=len(corpus))
+    for q, s in corpus.pairs.tolist():
+        found = answer(model, ask_for(model, [corpus.prepared(q)]), read(model, corpus.prepared(s)))
+        told.append(int((found.score > .5).sum()))
+    present = corpus.label == 1
+    assert .7 * there.sum() < np.array(told)[present].sum() < 1.2 * there.sum() and there.sum() >= 10
 
 
 @pytest.mark.parametrize('frames', [1, 2, 5])

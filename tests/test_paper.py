@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from signspot.cli import main
+from signspot.beyond import bundled_id
 from signspot.changes import shuffle_labels
 from signspot.experiment import Experiment, bare_code, code_version, mean_over_seeds, run_experiments
 from signspot.rerun import paper_notebooks
@@ -60,6 +61,21 @@ def test_every_published_picture_belongs_to_a_notebook():
 def test_statements_are_as_new_as_what_they_were_read_from():
     read = json.loads((ROOT/'figures'/'statements.json').read_text())['read from']
     assert read == {path.stem: json.loads(path.read_text())['code'] for path in RESULTS if path.stem != 'statements'}
+
+
+def test_beyond_is_about_the_librarys_own_weights_and_their_card_says_so():
+    made, card = json.loads((ROOT/'figures'/'beyond.json').read_text()), (ROOT/'signspot'/'weights'/'README.md').read_text()
+    assert made['weights'] == bundled_id(), 'the weights are others than those that were measured: signspot rerun beyond'
+    for exam, found in made['exams'].items():
+        line = next(line for line in card.splitlines() if line.startswith(f'| {exam} |'))
+        for who in ('matcher', 'DTW'): assert '{mean:.3f} [{low:.3f}, {high:.3f}]'.format(**found[who]['ROC-AUC']) in line
+
+
+def test_the_matcher_is_above_the_others_where_it_is_said_to_be():
+    exams = json.loads((ROOT/'figures'/'beyond.json').read_text())['exams']
+    for exam in ('unseen', 'long', 'asl_traduttore14 test'):
+        assert all(exams[exam]['matcher']['ROC-AUC']['low'] > exams[exam][who]['ROC-AUC']['high'] for who in exams[exam] if who != 'matcher'), exam
+    assert all(0 <= value['low'] <= value['mean'] <= value['high'] <= 1 for found in exams.values() for who in found.values() for value in who.values() if value)
 
 
 def test_table2_adds_up():
