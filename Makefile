@@ -30,8 +30,8 @@ paper: $(INSTALLED)  ## rerun every notebook of the paper (PRESET as above; cpu:
 weights: $(INSTALLED)  ## teach the matcher again from nothing, into signspot/weights (within two hours on two cores; goes on where it was stopped)
 	@$(BIN)/signspot rerun weights
 
-beyond: $(INSTALLED)  ## the matcher beside DTW and the paper's model, on made-up signing and on recordings (about two hours on two cores; goes on where it was stopped)
-	@$(BIN)/signspot rerun inventory beyond national cost
+beyond: $(INSTALLED)  ## the matcher beside DTW and the paper's model, on made-up signing and on recordings (an hour and a half on two cores; goes on where it was stopped)
+	@$(BIN)/signspot rerun inventory cost national beyond
 
 smoke: $(INSTALLED)  ## every notebook of the paper in minutes, to see that all runs; its numbers mean nothing
 	@$(BIN)/signspot rerun all --preset smoke
