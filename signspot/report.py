@@ -54,9 +54,9 @@ def machine() -> str:
 
 # %% ../nbs/38_report.ipynb #3aea0162
 def commit_of(root: Path) -> str:
-    "The commit of what is run, and whether notebooks or library have been changed since."
+    "The commit of what is run, and whether notebooks or library (not the model card, which is a result) have been changed since."
     def git(*words: str) -> str: return subprocess.run(['git', '-C', str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
-    try: return git('rev-parse', '--short', 'HEAD') + ' with changes' * bool(git('status', '--porcelain', '--', 'nbs', 'signspot'))
+    try: return git('rev-parse', '--short', 'HEAD') + ' with changes' * bool(git('status', '--porcelain', '--', 'nbs', 'signspot', ':!*.md'))
     except (OSError, subprocess.CalledProcessError): return 'unknown'
 
 # %% ../nbs/38_report.ipynb #f501d076

@@ -23,5 +23,5 @@ def adopt(executed: Path) -> Path:
 
 
 if __name__ == '__main__':
-    for path in sorted((ROOT / 'figures').glob('*.ipynb')) or sys.exit('adopt: no executed notebook in figures/'):
+    for path in sorted(p for p in (ROOT / 'figures').glob('*.ipynb') if not p.stem.endswith('.failed')) or sys.exit('adopt: no executed notebook in figures/'):
         print(adopt(path).relative_to(ROOT))
