@@ -26,9 +26,10 @@ def matcher_scores(corpus: Corpus, name: str | Path = 'matcher') -> np.ndarray: 
     import torch
     from signspot.hub import open_matcher
     from signspot.matcher import probability
-    from signspot.teach import examine
+    from signspot.teach import examine, seen_in
     model = open_matcher(name)
-    return probability(model, torch.from_numpy(examine(model, corpus).logit)) if len(corpus) else np.zeros(0)
+    if not len(corpus): return np.zeros(0)
+    return np.array([float(probability(model, torch.tensor(logit), seen)) for logit, seen in zip(examine(model, corpus).logit, seen_in(corpus))])
 
 # %% ../nbs/42_submission.ipynb #fb0c989f
 def model_scores(corpus: Corpus, model: str | Path) -> np.ndarray:  # (P,) 0 to 1

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from signspot.corpus import Corpus
 from signspot.dtw import core, dtw_features, hand_size, mirrored
+from signspot.harm import harm
 from signspot.matcher import (BODY, NEVER, PLACE, SEEN, SHAPE, Matcher, MatcherConfig, bundled, cores, forward_paths, hand_features, hand_sizes, holds_matcher, moments, probability,
                               steps, with_directions, without_body)
 from signspot.pose import BadInput
 from signspot.prepare import Prepared
 from signspot.seek import answer, ask_for, read, seek
 from signspot.signing import SigningConfig, sign_corpus
+from signspot.submission import matcher_scores
 from signspot.teach import as_lesson, batch_of, examine, occurrences_of, seen_in
 
 SMALL = MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8)
@@ -121,6 +123,13 @@ def test_an_answer_does_not_depend_on_batch_or_padding(corpus, model):
     alone = [answer(model, ask_for(model, [corpus.prepared(q)]), read(model, corpus.prepared(s))).present for q, s in corpus.pairs.tolist()]
     said = [float(probability(model, torch.tensor(logit), seen)) for logit, seen in zip(together, seen_in(corpus))]
     assert np.allclose(said, alone, atol=2e-3)
+
+
+@pytest.mark.parametrize('lost', [0., .5, 1.])
+def test_a_table_of_answers_has_what_each_is_told_alone(lost, corpus, model):
+    corpus = harm(corpus, 'lost hands', lost) if lost else corpus
+    alone = [answer(model, ask_for(model, [corpus.prepared(q)]), read(model, corpus.prepared(s))).present for q, s in corpus.pairs.tolist()]
+    assert np.allclose(matcher_scores(corpus), alone, atol=2e-3)
 
 
 def test_mirrors_do_not_matter(corpus, model):
