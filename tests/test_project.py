@@ -288,7 +288,9 @@ def test_traces_are_noticed(pattern, caught, fine):
 
 
 def test_files_are_small():
-    assert {str(p.relative_to(ROOT)): p.stat().st_size for p in tracked() if p.stat().st_size > 4_000_000} == {}
+    "The weights that come with the library may be twice as large as anything else."
+    most = lambda path: 8_000_000 if path.suffix == '.safetensors' else 4_000_000
+    assert {str(p.relative_to(ROOT)): p.stat().st_size for p in tracked() if p.stat().st_size > most(p)} == {}
 
 
 # Versions

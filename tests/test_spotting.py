@@ -17,7 +17,7 @@ from signspot.spotting import Spots, check_picture, spot, windows
 @pytest.fixture(scope='module')
 def takes():
     "A sentence of four signs, then its third and a foreign sign in citation form by another signer."
-    return record([[1, 4, 6, 3], [3], [9]], lexicon(12), draw_signers(6, np.random.default_rng(2)), np.array([0, 3, 3]), np.array([False, True, True]), rng=16)
+    return record([[1, 4, 6, 3], [3], [8]], lexicon(12), draw_signers(6, np.random.default_rng(2)), np.array([0, 3, 3]), np.array([False, True, True]), rng=16)
 
 
 @pytest.fixture(scope='module')

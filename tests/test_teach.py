@@ -10,12 +10,12 @@ import torch
 
 from signspot.beyond import calibration_error
 from signspot.harm import harm
-from signspot.matcher import Matcher, MatcherConfig, bundled, probability
+from signspot.matcher import PLACE, SEEN, SHAPE, WIDTH, Matcher, MatcherConfig, bundled, probability
 from signspot.phonology import VALUES, encode
 from signspot.pose import BadInput
 from signspot.signing import SigningConfig, lexicon_for, sign_corpus
-from signspot.teach import (LESSON, RECIPE, TeachConfig, as_lesson, batch_of, batches, codes_of, examine, fitted, lesson_config, make_lesson, occurrences_of, report, rob,
-                            seen_in, targets, teach, validation_exams)
+from signspot.teach import (LESSON, RECIPE, TeachConfig, as_lesson, batch_of, batches, codes_of, examine, first_look, fitted, joined, lesson_config, make_lesson, make_sights, noisy, occurrences_of, read_hands,
+                            report, rob, round_of, seen_in, set_scale, targets, teach, validation_exams)
 
 SMALL = MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8)
 
@@ -108,10 +108,94 @@ def test_ten_pairs_can_be_learned_by_heart(lesson):
 
 
 @pytest.fixture(scope='module')
+def sights():
+    return make_sights(lesson_config(TeachConfig(), 1), 0., (7, 0, 1))
+
+
+def test_noise_is_off_by_what_it_says():
+    "A quarter of the clips as they were; those with one mistake all along are the same in every frame; no clip is off by more than the most of both."
+    lengths = np.full(1000, 20)
+    off = noisy(np.zeros((20_000, 50, 2), 'float32'), lengths, .1, np.random.default_rng(0)).reshape(1000, 20, 100)
+    untouched, steady = ~off.any((1, 2)), (off == off[:, :1]).all((1, 2))
+    assert .2 < untouched.mean() < .3 and .45 < steady.mean() < .55
+    sd = off[steady & ~untouched].std((1, 2))
+    assert .04 < sd.mean() < .06 and sd.max() < .13 and off.dtype == np.float32
+    assert abs(off.mean()) < .001
+    frames = np.random.default_rng(1).random((20, 50, 2), 'float32')
+    assert np.array_equal(noisy(frames, lengths[:1], 0, np.random.default_rng(0)), frames)
+
+
+def test_noise_changes_keypoints_and_nothing_else(lesson):
+    clean = make_lesson(TeachConfig(noise=0), 1)
+    assert not np.array_equal(clean.hands, lesson.hands)
+    assert all(np.array_equal(getattr(clean, name), getattr(lesson, name)) for name in ('spans', 'codes')) and np.array_equal(clean.corpus.present, lesson.corpus.present)
+    read = [make_sights(lesson_config(TeachConfig(), 1), noise, (7, 0, 1)) for noise in (0., .05)]
+    assert np.array_equal(read[0].posture, read[1].posture) and not np.array_equal(read[0].hands, read[1].hands)
+
+
+def test_sights_are_frames_of_the_lesson(sights):
+    "Every frame of every sign, in order, with its sign's parameters; of the frames between, some."
+    lesson = make_lesson(TeachConfig(noise=0), 1)
+    of_sign, known = lesson.codes[:, 0] >= 0, sights.codes[:, 0] >= 0
+    assert np.allclose(sights.hands[known][..., :WIDTH], lesson.hands[of_sign], atol=.02, rtol=.01) and (sights.codes[known] == lesson.codes[of_sign]).all()
+    assert .1 < (~known).sum() / (~of_sign).sum() < .3
+
+
+def test_postures_are_those_of_the_hands_in_the_picture(sights):
+    "Fingers that point up are seen above the wrist, for both hands; both are told as right hands."
+    for h in (0, 1):
+        seen = sights.hands[:, h, SEEN] > 0
+        shape, fingers = sights.hands[seen, h, SHAPE].astype(float).reshape(-1, 20, 2).mean(1), sights.posture[seen, h, 3:6].astype(float)
+        assert np.corrcoef(shape[:, 0], fingers[:, 0])[0, 1] > .7 and np.corrcoef(shape[:, 1], -fingers[:, 1])[0, 1] > .8
+        assert np.corrcoef(sights.hands[:, h, PLACE][:, 1], -sights.posture[:, h, 1])[0, 1] > .9
+
+
+def test_reading_learns_postures_and_touches_nothing_else(lesson, sights):
+    "Better than the mean on a lesson that was not read; what comes after single frames stays as it was."
+    torch.manual_seed(0)
+    model, fresh = Matcher(replace(SMALL, hand=64)), make_sights(lesson_config(TeachConfig(), 2), 0., (7, 0, 2))
+    set_scale(model, lesson)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    reading = read_hands(model, sights, passes=8)
+    with torch.inference_mode(): read, _ = reading(torch.from_numpy(fresh.hands).float())
+    seen, true = fresh.hands[..., SEEN] > 0, (torch.from_numpy(fresh.posture).float() - reading.middle) / reading.spread
+    assert ((read - true) ** 2)[seen].mean() < .7
+    changed = {name.split('.')[0] + '.' + name.split('.')[1] for name, t in model.state_dict().items() if not torch.equal(t, before[name])}
+    assert changed == {'frames.hand', 'frames.posture', 'frames.both', 'frames.norm', 'parameters_of_signs.weight', 'parameters_of_signs.bias'}
+
+
+def test_without_reading_only_the_scale_is_set(lesson):
+    model = Matcher(SMALL)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    first_look(model, TeachConfig(read=0), 1)
+    assert {name for name, t in model.state_dict().items() if not torch.equal(t, before[name])} == {'frames.scale'}
+
+
+def test_joined_lessons_are_the_lessons(lesson):
+    "Every pair asks the same as before, and gets the same answer; batches have pairs of both."
+    other = make_lesson(TeachConfig(), 2)
+    both, n = joined([lesson, other]), len(lesson.corpus)
+    assert len(both.corpus) == 2 * n and (both.spans[len(lesson.spans):] - other.spans == [n, 0, 0]).all()
+    model = Matcher(SMALL)
+    with torch.inference_mode(): apart = np.concatenate([examine(model, one).logit for one in (lesson, other)])
+    assert np.allclose(examine(model, both).logit, apart, atol=1e-3)
+    mixed = [len(set(chosen < n)) for chosen in batches(both.corpus, 64, np.random.default_rng(0))]
+    assert np.mean(mixed) > 1.8
+
+
+def test_rounds_go_on_with_the_first_lesson_after_the_last(lesson):
+    "So that a course of any length has whole rounds, on any number of machines."
+    config = TeachConfig(pairs=3 * LESSON, together=2)
+    whole = round_of(config, 2, 3, 16)
+    assert len(whole.corpus) == 2 * LESSON and np.array_equal(whole.hands[-len(make_lesson(config, 0).hands):], make_lesson(config, 0).hands)
+    assert len(round_of(TeachConfig(), 0, 1, 16).corpus) == LESSON
+
+
+@pytest.fixture(scope='module')
 def short(tmp_path_factory):
     "A course of two lessons, in one go."
     folder = tmp_path_factory.mktemp('course')
-    return folder, teach(SMALL, TeachConfig(pairs=2 * LESSON), folder, validation_exams(20), every=1)
+    return folder, teach(SMALL, TeachConfig(pairs=2 * LESSON, together=1), folder, validation_exams(20), every=1)
 
 
 def test_a_course_goes_on_where_it_was_stopped(short, tmp_path, monkeypatch):
@@ -122,22 +206,22 @@ def test_a_course_goes_on_where_it_was_stopped(short, tmp_path, monkeypatch):
         if n == 1: raise KeyboardInterrupt
         return real(config, n, rows)
     monkeypatch.setattr(module, 'make_lesson', stop)
-    with pytest.raises(KeyboardInterrupt): teach(SMALL, TeachConfig(pairs=2 * LESSON), tmp_path, validation_exams(20), every=1)
+    with pytest.raises(KeyboardInterrupt): teach(SMALL, TeachConfig(pairs=2 * LESSON, together=1), tmp_path, validation_exams(20), every=1)
     monkeypatch.undo()
-    again = teach(SMALL, TeachConfig(pairs=2 * LESSON), tmp_path, validation_exams(20), every=1)
+    again = teach(SMALL, TeachConfig(pairs=2 * LESSON, together=1), tmp_path, validation_exams(20), every=1)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(short[1].state_dict().values(), again.state_dict().values()))
     log = json.loads((tmp_path / 'log.json').read_text())
     assert [entry['pairs'] for entry in log] == [1000, 2000] and log[1]['loss'] < log[0]['loss']
 
 
 def test_a_folder_holds_one_course(short, tmp_path):
-    with pytest.raises(BadInput, match='another teaching'): teach(SMALL, TeachConfig(pairs=2 * LESSON, lr=1e-3), short[0])
-    with pytest.raises(BadInput, match='another model'): teach(replace(SMALL, d=40), TeachConfig(pairs=2 * LESSON), short[0])
+    with pytest.raises(BadInput, match='another teaching'): teach(SMALL, TeachConfig(pairs=2 * LESSON, together=1, lr=1e-3), short[0])
+    with pytest.raises(BadInput, match='another model'): teach(replace(SMALL, d=40), TeachConfig(pairs=2 * LESSON, together=1), short[0])
     (tmp_path / 'state.safetensors').write_bytes(b'nonsense')
     with pytest.raises(BadInput, match='damaged'): teach(SMALL, TeachConfig(pairs=LESSON), tmp_path)
 
 
-@pytest.mark.parametrize('wrong', [{'pairs': 0}, {'lr': 0}, {'lr': float('nan')}, {'average': 1.5}, {'lost': -1}, {'batch': 0}])
+@pytest.mark.parametrize('wrong', [{'pairs': 0}, {'lr': 0}, {'lr': float('nan')}, {'average': 1.5}, {'lost': -1}, {'batch': 0}, {'read': 2}, {'noise': -.1}, {'together': 0}])
 def test_configs_that_cannot_be(wrong):
     with pytest.raises(BadInput, match=next(iter(wrong))): TeachConfig(**wrong)
 
@@ -178,8 +262,16 @@ def test_the_librarys_own_probabilities_hold_with_and_without_hands(dose):
     exam = harm(exam, 'lost hands', dose) if dose else exam
     model = bundled()
     said = np.concatenate([probability(model, torch.tensor([x]), s) for x, s in zip(examine(model, exam).logit, seen_in(exam))])
-    assert calibration_error(exam.label, said) < .1
-    if dose == 1: assert calibration_error(exam.label, probability(model, torch.tensor(examine(model, exam).logit))) > .3
+    off = calibration_error(exam.label, said)
+    assert off < .1
+    if dose == 1: assert calibration_error(exam.label, probability(model, torch.tensor(examine(model, exam).logit))) > 2 * off   # not told what was seen
+
+
+@pytest.mark.parametrize('dose', [.02, .05])
+def test_the_librarys_matcher_stands_keypoints_that_tremble(dose):
+    "Taught on clean keypoints it was right about 94 and 63 %."
+    exam = harm(validation_exams(100)['unseen'], 'jitter', dose)
+    assert ((examine(bundled(), exam).logit + bundled().config.shift > 0) == exam.label).mean() > .85
 
 
 def test_two_processes_teach_one_matcher(tmp_path):
@@ -196,7 +288,7 @@ def noted(course, *rest):
     open({str(tmp_path)!r} + '/rank' + os.environ['RANK'], 'w').write(json.dumps(told))
     return finish(course, *rest)
 signspot.teach.finish_course = noted
-signspot.teach.teach(MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8), signspot.teach.TeachConfig(pairs=2000, batch=500), {str(tmp_path/'course')!r})
+signspot.teach.teach(MatcherConfig(hand=16, d=32, heads=2, head=8, channels=8), signspot.teach.TeachConfig(pairs=2000, batch=500, together=1), {str(tmp_path/'course')!r})
 """)
     done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', script], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
