@@ -304,13 +304,16 @@ def add_spot(commands):
     parser = commands.add_parser('spot', help='is this sign in that sentence, and where?', formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Say whether the sign of a query clip occurs in a sentence clip, how sure that is (0 to 1), and from when to when.\n'
                     'Several clips of the same sign, by several people say, make one better query; the sentence is the last clip.\n'
+                    'If there is another sign that it is easily taken for, show it too, after the sentence: --rival.\n'
                     'Clips are videos or .pose files. A video is tracked every time it is given (about 50 ms a frame):\n'
                     '`signspot extract` once saves that time.\n'
                     'It is asked of the matcher that comes with signspot, which was trained on generated signing and on nothing else:\n'
                     'any sign, of any sign language. Where that would be wrong more than one time in five, by its own probability, it says "not sure".',
-        epilog='examples:\n  signspot spot national.mp4 the_ban.mp4 --plot spot.png\n  signspot spot national.pose the_ban.pose --json\n  signspot spot anna/house.pose ben/house.pose interview.pose')
+        epilog='examples:\n  signspot spot national.mp4 the_ban.mp4 --plot spot.png\n  signspot spot national.pose the_ban.pose --json\n  signspot spot anna/house.pose ben/house.pose interview.pose\n'
+               '  signspot spot house.pose interview.pose --rival roof.pose')
     parser.add_argument('query', nargs='+', metavar='QUERY', help='a clip of one sign; several if they show the same one')
     parser.add_argument('sentence', metavar='SENTENCE', help='a clip of signing')
+    parser.add_argument('--rival', nargs='+', action='append', default=[], metavar='CLIP', help='a clip of another sign that must not be taken for it, or several of that sign; again for each further sign')
     parser.add_argument('--plot', metavar='FILE', help='draw the answer: .png, .pdf, .svg or .jpg')
     parser.add_argument('--json', action='store_true', help='print one JSON object and nothing else')
     parser.add_argument('--model', type=named, default='matcher', metavar='MODEL', help=MODELS)
@@ -327,7 +330,7 @@ def run_spot(args: argparse.Namespace) -> int:
     "Ask, print, and draw if wished."
     from signspot.spotting import check_picture, spot
     if args.plot is not None: check_picture(args.plot)
-    spots = spot(args.query, args.sentence, model=args.model)
+    spots = spot(args.query, args.sentence, model=args.model, rivals=args.rival)
     if args.plot is not None: spots.plot(args.plot)
     print(spots.to_json() if args.json else answer(spots))
     for doubt in spots.warnings: print(f'signspot: {doubt}', file=sys.stderr)

@@ -38,7 +38,7 @@ def unknown_notebook(name: str, known: list[str]) -> str:
     return f'there is no notebook {name!r}: ' + (f'did you mean {near[0]!r}?' if near else f'there are {", ".join(known)}')
 
 # %% ../nbs/50_rerun.ipynb #900f0ab8
-FIRST, LAST = ('dtw_threshold', 'table2'), ('statements', 'log')   # what others read comes before them; the rest by name
+FIRST, LAST = ('weights', 'dtw_threshold', 'table2'), ('statements', 'log')   # what others read comes before them; the rest by name
 
 # %% ../nbs/50_rerun.ipynb #04ea04aa
 def in_order(names) -> list[str]:

@@ -74,6 +74,10 @@ FAULTS = {
     'picture place': (['spot', '{}/query.pose', '{}/sentence.pose', '--plot', '{}/letter.mp4/spot.png'], 'letter.mp4'),
     'unknown flag': (['spot', '{}/query.pose', '{}/sentence.pose', '--bogus'], '--bogus'),
     'one clip': (['spot', '{}/query.pose'], 'SENTENCE'),
+    'missing rival': (['spot', '{}/query.pose', '{}/sentence.pose', '--rival', '{}/nowhere.pose'], 'nowhere.pose'),
+    'no rival': (['spot', '{}/query.pose', '{}/sentence.pose', '--rival'], '--rival'),
+    'a rival that takes the sentence': (['spot', '--rival', '{}/query.pose', '{}/query.pose', '{}/sentence.pose'], 'SENTENCE'),
+    'a rival for DTW': (['spot', '{}/query.pose', '{}/sentence.pose', '--rival', '{}/query.pose', '--model', 'dtw'], 'the matcher only'),
     'no command': ([], 'COMMAND'),
     'mistyped command': (['spto', 'a', 'b'], "did you mean 'spot'"),
     'mistyped action': (['corpus', 'descrbe', 'x'], "did you mean 'describe'"),
@@ -120,6 +124,14 @@ def test_spot_prints_the_answer(folder, capsys):
 def test_spot_takes_several_queries(folder, capsys):
     status, out, err = call(capsys, 'spot', folder/'query.pose', folder/'query.pose', folder/'sentence.pose', '--json')
     assert status == 0 and err == '' and json.loads(out)['queries'] == ['query', 'query'] and json.loads(out)['verdict'] == 'present'
+
+
+def test_spot_takes_rivals(folder, capsys):
+    "A sign beside itself, however often, is as likely as not."
+    status, out, err = call(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--json', '--rival', folder/'query.pose', '--rival', folder/'query.pose', folder/'query.pose')
+    answer = json.loads(out)
+    assert status == 0 and err == '' and answer['rivals'] == [['query'], ['query'] * 2] and answer['method'] == 'matcher, beside query, query' and answer['score'] == pytest.approx(.5, abs=.03)
+    assert 'beside query' in call(capsys, 'spot', folder/'query.pose', folder/'sentence.pose', '--rival', folder/'query.pose')[1]
 
 
 def test_json_is_one_object_and_nothing_else(folder, capsys):
