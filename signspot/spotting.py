@@ -181,8 +181,9 @@ def looking(model: str | Path = 'matcher',  # 'matcher', 'dtw', a folder with a 
             rivals: bool = False,               # must it know what to do with rivals?
            ) -> Callable[..., Candidates]:
     "A way to look for queries in a sentence. Raises `BadInput` for a folder without a model, and for a model that cannot do with rivals."
-    from signspot.hub import is_matcher
-    if model != 'dtw' and is_matcher(model): return by_matcher(model)
+    if model != 'dtw':
+        from signspot.hub import is_matcher
+        if is_matcher(model): return by_matcher(model)
     if rivals: raise BadInput(f'rivals can be shown to the matcher only, not to {"DTW" if model == "dtw" else model}: leave them out, or choose another model')
     return by_dtw if model == 'dtw' else by_spotter(model)
 
