@@ -27,11 +27,11 @@ table2: $(INSTALLED)  ## rerun the paper's Table 2 (PRESET=smoke, cpu or paper; 
 paper: $(INSTALLED)  ## rerun every notebook of the paper (PRESET as above; cpu: within two hours on two cores)
 	@$(BIN)/signspot rerun all --preset $(PRESET)
 
-weights: $(INSTALLED)  ## teach the matcher again from nothing, into signspot/weights (within two hours on two cores; goes on where it was stopped)
-	@$(BIN)/signspot rerun weights
+weights: $(INSTALLED)  ## teach the matcher and its first look again from nothing, into signspot/weights (within two hours on two cores; goes on where it was stopped)
+	@$(BIN)/signspot rerun weights glance
 
-beyond: $(INSTALLED)  ## the matcher beside DTW and the paper's model, on made-up signing and on recordings (an hour and a half on two cores; goes on where it was stopped)
-	@$(BIN)/signspot rerun inventory cost national beyond
+beyond: $(INSTALLED)  ## the matcher beside DTW and the paper's model, on made-up signing and on recordings (under two hours on two cores; goes on where it was stopped)
+	@$(BIN)/signspot rerun inventory cost glance rivals national beyond
 
 smoke: $(INSTALLED)  ## every notebook of the paper in minutes, to see that all runs; its numbers mean nothing
 	@$(BIN)/signspot rerun all --preset smoke

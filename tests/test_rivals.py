@@ -1,6 +1,5 @@
 "Rivals: nothing is lost without them, nothing by one that is elsewhere, and much is won against one that is there."
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 from signspot import seek as seeking
+from signspot.beyond import bundled_id
 from signspot.matcher import Matcher, bundled
 from signspot.prepare import Prepared, prepare
 from signspot.rivals import answer_beside, near_ends, rather, sharpness, worth
@@ -117,6 +117,7 @@ def test_minimal_pairs_are_told_apart(model):
 
 def test_the_librarys_number_is_the_published_one():
     made = json.loads((ROOT/'figures'/'rivals.json').read_text())
+    assert made['weights'] == bundled_id(), 'the weights are others than those that were measured: signspot rerun rivals'
     assert made['fitted']['sharpness'] == sharpness() and json.loads((ROOT/'signspot'/'rivals.json').read_text()) == made['fitted']
 
 
