@@ -246,7 +246,7 @@ def test_wrong_reruns_are_one_line_and_leave_nothing(arguments, what, clone, mon
     assert sorted(clone.rglob('*')) == before
 
 
-@pytest.mark.parametrize('name', ['realism', 'corpora', 'national', 'beyond'])
+@pytest.mark.parametrize('name', ['realism', 'corpora', 'national', 'beyond', 'rivals'])
 def test_what_needs_recordings_says_so_where_there_are_none(name, clone, monkeypatch, capsys):
     monkeypatch.chdir(clone)
     monkeypatch.delenv('MPLBACKEND', raising=False)
