@@ -302,6 +302,7 @@ def run_predict(args: argparse.Namespace) -> int:
 def add_spot(commands):
     "`signspot spot QUERY... SENTENCE`"
     parser = commands.add_parser('spot', help='is this sign in that sentence, and where?', formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage='%(prog)s [-h] [--plot FILE] [--json] [--model MODEL] QUERY [QUERY ...] SENTENCE [--rival CLIP [CLIP ...]]',
         description='Say whether the sign of a query clip occurs in a sentence clip, how sure that is (0 to 1), and from when to when.\n'
                     'Several clips of the same sign, by several people say, make one better query; the sentence is the last clip.\n'
                     'If there is another sign that it is easily taken for, show it too, after the sentence: --rival.\n'
