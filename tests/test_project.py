@@ -288,9 +288,10 @@ def test_traces_are_noticed(pattern, caught, fine):
 
 
 def test_files_are_small():
-    "The weights that come with the library may be twice as large as anything else."
-    most = lambda path: 8_000_000 if path.suffix == '.safetensors' else 4_000_000
-    assert {str(p.relative_to(ROOT)): p.stat().st_size for p in tracked() if p.stat().st_size > most(p)} == {}
+    "Weights have 8 MB, all of those that come with the library together; anything else has half of that by itself."
+    weights = [p for p in tracked() if p.parent == ROOT / 'signspot' / 'weights']
+    assert {p.suffix for p in weights} == {'.safetensors', '.json', '.md'} and sum(p.stat().st_size for p in weights) <= 8_000_000
+    assert {str(p.relative_to(ROOT)): p.stat().st_size for p in tracked() if p not in weights and p.stat().st_size > 4_000_000} == {}
 
 
 # Versions

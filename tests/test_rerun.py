@@ -149,3 +149,8 @@ def test_a_kernel_that_dies_is_a_failure_like_others(clone, capsys):
     assert main(['rerun', 'attention', 'log']) == 2
     out, err = capsys.readouterr()
     assert err == 'signspot: attention: its kernel died, perhaps for want of memory\n' and '[2 of 2] log' in out and (clone/'figures'/'log.ipynb').exists()
+
+
+def test_what_others_ask_comes_before_them():
+    "The matcher before whatever asks it, results before those who read them; each once."
+    assert in_order(['statements', 'glance', 'weights', 'beyond', 'rivals', 'table2', 'attention', 'beyond']) == ['weights', 'table2', 'attention', 'beyond', 'glance', 'rivals', 'statements']

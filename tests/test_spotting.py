@@ -58,6 +58,15 @@ def test_present_and_absent(model, takes, clips):
     assert 0 <= absent.score <= 1 and absent.best is not None
 
 
+@pytest.mark.parametrize('model, most', [('matcher', 1), ('dtw', 2)])
+def test_of_the_foreign_signs_few_are_found(model, most):
+    "All eight of the lexicon that are not in the sentence: the matcher takes one of them for a sign of it (9), DTW two; none is as sure as the one that is there."
+    foreign = [0, 2, 5, 7, 8, 9, 10, 11]
+    takes = record([[1, 4, 6, 3], [3], *([f] for f in foreign)], lexicon(12), draw_signers(6, np.random.default_rng(2)), np.array([0, 3] + [3] * len(foreign)), np.array([False] + [True] * 9), rng=16)
+    there, *absent = (spot(takes.pose(c), takes.pose(0), model) for c in range(1, 10))
+    assert there.present and sum(spots.present for spots in absent) <= most and max(spots.score for spots in absent) < there.score
+
+
 @BOTH
 def test_a_piece_of_the_sentence_is_found_at_its_place(model, takes, clips):
     sentence = clips[0]

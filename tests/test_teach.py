@@ -262,14 +262,13 @@ def test_the_librarys_own_probabilities_hold_with_and_without_hands(dose):
     exam = harm(exam, 'lost hands', dose) if dose else exam
     model = bundled()
     said = np.concatenate([probability(model, torch.tensor([x]), s) for x, s in zip(examine(model, exam).logit, seen_in(exam))])
-    off = calibration_error(exam.label, said)
-    assert off < .1
-    if dose == 1: assert calibration_error(exam.label, probability(model, torch.tensor(examine(model, exam).logit))) > 2 * off   # not told what was seen
+    assert calibration_error(exam.label, said) < .1
+    if dose == 1: assert calibration_error(exam.label, probability(model, torch.tensor(examine(model, exam).logit))) > .2   # not told what was seen
 
 
 @pytest.mark.parametrize('dose', [.02, .05])
 def test_the_librarys_matcher_stands_keypoints_that_tremble(dose):
-    "Taught on clean keypoints it was right about 94 and 63 %."
+    "One that was taught on clean keypoints believes every one of them (log)."
     exam = harm(validation_exams(100)['unseen'], 'jitter', dose)
     assert ((examine(bundled(), exam).logit + bundled().config.shift > 0) == exam.label).mean() > .85
 
