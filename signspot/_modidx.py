@@ -913,6 +913,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'signspot.spotting.Span.__str__': ('spotting.html#span.__str__', 'signspot/spotting.py'),
                                    'signspot.spotting.Spots': ('spotting.html#spots', 'signspot/spotting.py'),
                                    'signspot.spotting.Spots.__repr__': ('spotting.html#spots.__repr__', 'signspot/spotting.py'),
+                                   'signspot.spotting.Spots.clips': ('spotting.html#spots.clips', 'signspot/spotting.py'),
                                    'signspot.spotting.Spots.query': ('spotting.html#spots.query', 'signspot/spotting.py'),
                                    'signspot.spotting.Spots.verdict': ('spotting.html#spots.verdict', 'signspot/spotting.py'),
                                    'signspot.spotting.Spots.where': ('spotting.html#spots.where', 'signspot/spotting.py'),

@@ -323,7 +323,7 @@ def add_spot(commands):
 # %% ../nbs/60_cli.ipynb #3fb13886
 def answer(spots) -> str:
     "Two lines: what was found, and how."
-    counted = ', '.join(f'{int(clip.prepared.present.any(1).sum())} of {len(clip.prepared)} frames looked at in {clip.name}' for clip in (*spots.queries, spots.sentence))
+    counted = ', '.join(f'{int(clip.prepared.present.any(1).sum())} of {len(clip.prepared)} frames looked at in {clip.name}' for _, clip in spots.clips)
     return f'{spots}\n{spots.method}; hands seen in {counted}'
 
 # %% ../nbs/60_cli.ipynb #0ef22987

@@ -28,7 +28,7 @@ from .engine import bar
 from .matcher import Encoded, Matcher, bundled
 from .pose import BadInput, atomic
 from .seek import NEAR, WINDOW, Answer, Query, Signing, answer, ask_for, overlapping, read
-from .teach import LESSON, RECIPE, Batch, TeachConfig, batch_of, batches, make_lesson, rate_at, rob, validation_exams
+from .teach import LESSON, RECIPE, Batch, batch_of, batches, make_lesson, rate_at, rob, validation_exams
 
 # %% ../nbs/46_glance.ipynb #a8a11317
 @dataclass(frozen=True)

@@ -228,6 +228,11 @@ class Spots:
         return self.queries[0]
 
     @property
+    def clips(self) -> list[tuple[str, Clip]]:
+        "Every clip, after the part it plays."
+        return [*(('query', clip) for clip in self.queries), *(('rival', clip) for clips in self.rivals for clip in clips), ('sentence', self.sentence)]
+
+    @property
     def verdict(self) -> str:
         "present, absent or not sure"
         if max(self.score, 1 - self.score) < self.sure: return 'not sure'
@@ -245,7 +250,7 @@ class Spots:
 def warnings(spots: Spots) -> list[str]:
     "What should make a reader doubt the answer: one line each."
     said = []
-    for role, clip in (*(('query', query) for query in spots.queries), *(('rival', clip) for clips in spots.rivals for clip in clips), ('sentence', spots.sentence)):
+    for role, clip in spots.clips:
         if not clip.body: said.append(f'only hands were seen in the {role} {clip.name}: the answer goes by them alone')
         elif not clip.prepared.present.any(): said.append(f'no hands were seen in the {role} {clip.name}: the answer goes by arms alone, do not rely on it')
         elif clip.prepared.seen < .75: said.append(f'hands were seen in only {clip.prepared.seen:.0%} of the {role} {clip.name}: do not rely on this answer')
@@ -258,7 +263,7 @@ def to_dict(spots: Spots) -> dict:
     plain = lambda span: {key: round(float(value), 3) for key, value in asdict(span).items()}
     return {'query': spots.query.name, 'queries': [clip.name for clip in spots.queries], 'rivals': [[clip.name for clip in clips] for clips in spots.rivals], 'sentence': spots.sentence.name, 'verdict': spots.verdict, 'present': spots.present, 'score': round(spots.score, 4),
             'threshold': spots.threshold, 'sure': spots.sure, 'spans': [plain(span) for span in spots.spans], 'best': plain(spots.best) if spots.best else None,
-            'method': spots.method, 'went by': {clip.name: clip.seen for clip in (*spots.queries, *(clip for clips in spots.rivals for clip in clips), spots.sentence)}, 'hands_seen': share, 'warnings': warnings(spots),
+            'method': spots.method, 'went by': {clip.name: clip.seen for _, clip in spots.clips}, 'hands_seen': share, 'warnings': warnings(spots),
             'times': spots.times.round(3).tolist(), 'curve': spots.curve.round(4).tolist()}
 
 Spots.to_dict, Spots.warnings = to_dict, property(warnings)
