@@ -10,8 +10,8 @@ from signspot import seek as seeking
 from signspot.beyond import bundled_id
 from signspot.matcher import Matcher, bundled
 from signspot.prepare import Prepared, prepare
-from signspot.rivals import answer_beside, near_ends, rather, sharpness, worth
-from signspot.seek import answer, ask_for, likely_ends, read
+from signspot.rivals import answer_beside, rather, sharpness, worth
+from signspot.seek import answer, ask_for, likely_ends, near_ends, read
 from signspot.signing import SigningConfig, draw_signers, lexicon_for, neighbours_of, record, sign_corpus
 from signspot.skeleton import PAPER_50
 
