@@ -62,6 +62,14 @@ def test_all_in_order_and_one_that_fails(clone, capsys):
     assert [line.split(':')[0] for line in out.splitlines() if ' s, ' in line] == ['dtw_threshold', 'table2', 'attention', 'realism', 'log']
 
 
+def test_what_workers_print_is_seen_once(clone):
+    "They have the terminal themselves; a kernel that listens in would pass it on once more."
+    write(clone/'nbs'/'paper'/'table2.ipynb', PRESETS, "import subprocess, sys\nprint('from the notebook', flush=True)\nsubprocess.run([sys.executable, '-c', 'print(\"from a worker\")'])")
+    done = subprocess.run([sys.executable, '-c', "from signspot.cli import main; main(['rerun', 'table2'])"], capture_output=True, text=True, timeout=120,
+                          env={name: value for name, value in os.environ.items() if name != 'PYTEST_CURRENT_TEST'})   # a kernel that sees this never listens in
+    assert [done.stdout.count(f'from {who}') for who in ('the notebook', 'a worker')] == [1, 1], done.stdout + done.stderr
+
+
 def test_the_papers_own_regime_is_run_where_there_is_one(clone, capsys):
     assert main(['rerun', 'log', 'attention', 'table2', '--preset', 'paper']) == 0
     out = capsys.readouterr().out
