@@ -50,6 +50,14 @@ def cells(path: Path) -> list:  # code cells
     return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'code']
 
 
+def tool(name: str):  # -> module
+    "One of tools/."
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 # Notebooks and library
 
 def out_of_step(copy: Path) -> list[str]:
@@ -106,11 +114,21 @@ def test_cells_are_short_and_say_where_names_are_from(path):
         assert not any(o.output_type == 'error' for o in cell.outputs), f'code cell {number} shows an error'
 
 
+@pytest.mark.parametrize('path', PAPER, ids=lambda p: p.stem)
+def test_a_published_notebook_shows_results_and_no_progress(path):
+    "What was said to whoever waited is not for whoever reads."
+    shown = [output for cell in cells(path) for output in cell.outputs]
+    assert not [output.text for output in shown if output.get('name') == 'stderr' or not tool('adopt').to_be_read(output)], 'run tools/adopt.py after the rerun'
+
+
+@pytest.mark.parametrize('text, read', [('trainings: 3 of 24\n', False), ('exams: 1 of 2\nexams: 2 of 2\n', False), ('  25,000 pairs  loss 4.039  unseen: auc 0.986\n', False),
+                                        ('jobs: 1 of 2, failed: no frames\n', True), ('8 of 10 comparisons\n', True), ('exams: 1 of 2\naccuracy 0.9\n', True)])
+def test_what_is_progress(text, read):
+    assert tool('adopt').to_be_read(nbformat.v4.new_output('stream', text=text)) == read
+
+
 def test_readme_is_what_the_index_says():
-    spec = importlib.util.spec_from_file_location('readme', ROOT / 'tools' / 'readme.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert (ROOT / 'README.md').read_text(encoding='utf-8') == tool.readme(), 'run `make readme`'
+    assert (ROOT / 'README.md').read_text(encoding='utf-8') == tool('readme').readme(), 'run `make readme`'
 
 
 def test_readme_links_lead_somewhere():
