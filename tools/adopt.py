@@ -8,7 +8,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parent.parent
 
 
-PROGRESS = re.compile(r'[a-z ]+: [0-9]+ of [0-9]+|findfont: .*| *[0-9,]+ pairs  loss .*')
+PROGRESS = re.compile(r'[a-z ]+: [0-9]+ of [0-9]+| *[0-9,]+ pairs  loss .*')
 
 
 def to_be_read(output) -> bool:
