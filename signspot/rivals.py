@@ -31,10 +31,10 @@ def worth(query: int, rival: int) -> float:  # recordings of each
 def rather(query: Tensor,   # (E,) paths of the query near each end, log
            rivals: Tensor,  # (R, E) those of its rivals
            sharp: Tensor,   # (R,)
-          ) -> Tensor:      # (E,) 0 to 1; 1 where there is no rival
+          ) -> Tensor:      # (E,) 0 to 1
     "Given that one of them is there, how probably is it the query?"
     odds = (sharp[:, None] * (rivals - query)).clamp(max=80).exp()
-    return 1 / (1 + odds.sum(0) / max(1, len(rivals)))
+    return 1 / (1 + odds.mean(0))
 
 # %% ../nbs/29_rivals.ipynb #84f6d9ff
 def answer_beside(model: Matcher, query: Query,
