@@ -1,4 +1,5 @@
 "The paper notebooks: results in step with the code, reruns that recompute nothing, and mistakes answered in a line."
+import ast
 import json
 import re
 import shutil
@@ -36,6 +37,19 @@ def test_published_results_are_as_new_as_the_code(result):
     made = json.loads(result.read_text())
     assert made['code'] == code_version(tuple(made['modules'])), f'{result.name} is older than the code: signspot rerun {result.stem}'
     assert (ROOT/made['notebook']).exists()
+
+
+MACHINERY = {'engine', 'report', 'experiment', 'spotting'}   # jobs, pages and pictures: no number depends on them
+
+
+@pytest.mark.parametrize('result', RESULTS, ids=lambda path: path.stem)
+def test_results_depend_on_what_their_notebooks_import(result):
+    "A module that is not named could change, and the result would still be called fresh."
+    made = json.loads(result.read_text())
+    cells = [cell['source'] for cell in json.loads((ROOT/made['notebook']).read_text())['cells'] if cell['cell_type'] == 'code']
+    statements = [node for cell in cells for node in ast.walk(ast.parse(''.join(cell)))]
+    imported = {node.module.split('.')[1] for node in statements if isinstance(node, ast.ImportFrom) and node.module.startswith('signspot.')}
+    assert imported and imported - MACHINERY <= set(made['modules'])
 
 
 def test_every_paper_notebook_has_its_result():
