@@ -89,9 +89,10 @@ def check_parameters(notebook: Path, given: dict) -> dict:  # the same, as Pytho
 def execute(notebook: Path, out: Path, values: dict, echo: bool):
     "Execute with papermill, in the notebook's folder."
     import papermill
+    quiet = "__import__('logging').getLogger('asyncio').setLevel('CRITICAL')"
     papermill.execute_notebook(str(notebook), str(out), values, cwd=str(notebook.parent), kernel_name='python3', progress_bar=False,
                                stdout_file=sys.stdout if echo else None,
-                               extra_arguments=['--IPKernelApp.log_level=CRITICAL', '--IPKernelApp.capture_fd_output=False'])
+                               extra_arguments=['--IPKernelApp.log_level=CRITICAL', '--IPKernelApp.capture_fd_output=False', f'--IPKernelApp.exec_lines={quiet}'])
 
 # %% ../nbs/50_rerun.ipynb #93e9a602
 def preset_folder(notebook: Path, values: dict) -> str:  # '' for the default preset

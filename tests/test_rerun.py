@@ -62,12 +62,23 @@ def test_all_in_order_and_one_that_fails(clone, capsys):
     assert [line.split(':')[0] for line in out.splitlines() if ' s, ' in line] == ['dtw_threshold', 'table2', 'attention', 'realism', 'log']
 
 
+def in_a_terminal(code: str) -> subprocess.CompletedProcess:
+    "Rerun a notebook of such code as somebody does who has a terminal."
+    write(Path('nbs/paper/table2.ipynb'), PRESETS, code)
+    return subprocess.run([sys.executable, '-c', "from signspot.cli import main; main(['rerun', 'table2'])"], capture_output=True, text=True, timeout=120,
+                          env={name: value for name, value in os.environ.items() if name != 'PYTEST_CURRENT_TEST'})   # a kernel that sees this never listens in
+
+
 def test_what_workers_print_is_seen_once(clone):
     "They have the terminal themselves; a kernel that listens in would pass it on once more."
-    write(clone/'nbs'/'paper'/'table2.ipynb', PRESETS, "import subprocess, sys\nprint('from the notebook', flush=True)\nsubprocess.run([sys.executable, '-c', 'print(\"from a worker\")'])")
-    done = subprocess.run([sys.executable, '-c', "from signspot.cli import main; main(['rerun', 'table2'])"], capture_output=True, text=True, timeout=120,
-                          env={name: value for name, value in os.environ.items() if name != 'PYTEST_CURRENT_TEST'})   # a kernel that sees this never listens in
+    done = in_a_terminal("import subprocess, sys\nprint('from the notebook', flush=True)\nsubprocess.run([sys.executable, '-c', 'print(\"from a worker\")'])")
     assert [done.stdout.count(f'from {who}') for who in ('the notebook', 'a worker')] == [1, 1], done.stdout + done.stderr
+
+
+def test_how_a_kernel_ends_is_not_seen(clone):
+    "Some of its tasks are pending then, and asyncio would say so."
+    done = in_a_terminal('import asyncio\nasync def forever(): await asyncio.Future()\npending = asyncio.get_event_loop().create_task(forever())')
+    assert done.returncode == 0 and done.stderr == ''
 
 
 def test_the_papers_own_regime_is_run_where_there_is_one(clone, capsys):
